@@ -1,0 +1,56 @@
+// The generic cell rate algorithm over several windows at once: the scripts that Redis runs, how
+// to read their replies, the same arithmetic in C++ for local use, and the response headers.
+//
+// A window of quota q per period p with capacity b admits at most b + q/p·t in any span of t.
+// All windows are charged together or none is. Times are integers in µs; replies carry
+// durations, never times, so that no two clocks are ever compared.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "common/rate_plan.h"
+
+namespace headgate {
+
+// Script arguments. KEYS[1] = the limit key (a hash: one theoretical arrival time per window).
+// ARGV: need, ahead, ret, ret_age_us, window count n, then for each window: field, period_us, quota, burst.
+// Reply: an array of integers: granted (0 = refused, nothing charged), retry_us (until `need` fits; 0 when
+// granted; -1 = never, need is above burst), then for each window: free units, µs until it is full.
+[[nodiscard]] std::string_view limit_script() noexcept;
+// The same, and an XADD in the same call when granted. KEYS[2] = the stream. After the windows, ARGV
+// holds the XADD's field/value list. The reply has one more element: the stream entry's id (a bulk string), when
+// granted.
+[[nodiscard]] std::string_view limit_publish_script() noexcept;
+// Lowercase SHA-1 of the scripts, for EVALSHA; computed once.
+[[nodiscard]] std::string_view limit_script_sha1() noexcept;
+[[nodiscard]] std::string_view limit_publish_script_sha1() noexcept;
+
+struct WindowState {
+    std::int64_t free = 0;     // whole units that can be spent now
+    std::int64_t full_us = 0;  // until the window is full again
+};
+
+struct LimitDecision {
+    std::int64_t granted = 0;   // 0 = refused
+    std::int64_t retry_us = 0;  // -1 = never
+};
+
+// The same arithmetic, in C++, on theoretical arrival times held by the caller (one per window;
+// updated in place when granted). now_us comes from a monotonic clock. states.size() == windows.size().
+LimitDecision gcra_charge(std::span<const RateWindow> windows, std::span<std::int64_t> tats, std::int64_t now_us,
+                          std::int64_t need, std::int64_t ahead, std::int64_t ret, std::int64_t ret_age_us,
+                          std::span<WindowState> states) noexcept;
+
+// Values of the headers. Appended to `out`.
+void append_ratelimit_policy(std::string& out, std::span<const RateWindow> windows);  // "minute";q=60;w=60, …
+void append_ratelimit(std::string& out, std::span<const RateWindow> windows,
+                      std::span<const WindowState> states);  // "minute";r=59;t=1, …
+// The window with the smallest share left: the one that X-RateLimit-* describe.
+[[nodiscard]] std::size_t tightest_window(std::span<const RateWindow> windows,
+                                          std::span<const WindowState> states) noexcept;
+[[nodiscard]] constexpr std::int64_t ceil_seconds(std::int64_t us) noexcept { return (us + 999'999) / 1'000'000; }
+
+}  // namespace headgate

@@ -1,0 +1,56 @@
+// Stage 3: deliveries -> endpoints -> store. Holds at most 2 x max_in_flight deliveries of a webhook
+// in memory; the rest waits in SQL. Next files: body.h, http_client.h, retry_policy.h.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sidecar/deliver/target_guard.h"
+#include "sidecar/ingest/ingest.h"
+#include "sidecar/io/db_executor.h"
+
+namespace headgate {
+
+struct DispatcherOptions {
+    int max_in_flight = 256;  // of the process
+    TargetGuardOptions guard;
+    std::string user_agent = "Headgate";
+};
+
+struct DispatcherCounters {
+    std::atomic<std::uint64_t> delivered{0}, failed{0}, retried{0}, dead{0}, attempts{0}, blocked{0};
+    std::atomic<std::int64_t> in_flight{0}, in_memory{0};
+    // Publish-to-2xx latency of the last delivery, ms.
+    std::atomic<std::int64_t> last_latency_ms{0};
+};
+
+class Dispatcher : public DeliverySink {
+ public:
+    Dispatcher(boost::asio::any_io_executor executor, DbExecutor& db, DispatcherOptions options);
+    ~Dispatcher() override;
+
+    bool reserve(std::string_view webhook_id) override;
+    void release(std::string_view webhook_id) override;
+    void accept(std::vector<ClaimedDelivery> claimed, std::size_t unclaimed) override;
+
+    // Recovers what a dead process left in flight, then sends until stop(). Never throws.
+    boost::asio::awaitable<void> run();
+    // Graceful: starts nothing new, waits up to `grace` for what is in flight, records the rest as
+    // interrupted (no retry used up), flushes every result to the store.
+    boost::asio::awaitable<void> stop(std::chrono::milliseconds grace);
+    // A webhook or organization changed: forget its cached target.
+    void invalidate(std::string_view webhook_id);
+    [[nodiscard]] const DispatcherCounters& counters() const;
+
+ private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace headgate

@@ -1,0 +1,66 @@
+// Stage 1: streams -> store. Reads the owned shards, persists each batch in one transaction, and
+// only then acknowledges and deletes it (XACK and XDEL in one MULTI). Next file: ingest_batch.h.
+#pragma once
+
+#include <atomic>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sidecar/io/db_executor.h"
+#include "sidecar/io/redis_client.h"
+#include "sidecar/store/store.h"
+
+namespace headgate {
+
+struct IngestOptions {
+    RedisAddress redis;
+    std::string key_prefix = "headgate:";
+    int shards = 8;
+    std::int64_t epoch = 0;       // of the shard leases
+    std::size_t batch_max = 512;  // COUNT adapts below this so that a reply stays under kStreamReplyBytesMax
+};
+
+struct IngestCounters {
+    std::atomic<std::uint64_t> drained{0}, duplicates{0}, quarantined{0}, batches{0}, persist_errors{0};
+    std::atomic<std::int64_t> last_redis_reply_ms{0};  // wall clock
+    std::atomic<std::int64_t> oldest_undrained_ms{0};  // event time of the oldest entry not yet persisted; 0 = none
+};
+
+// What ingest hands on after the commit and the acknowledgement: deliveries that were claimed for
+// memory at once, and that others became due.
+class DeliverySink {
+ public:
+    virtual ~DeliverySink() = default;
+    // Called on the DB thread, inside the persist transaction: may this delivery be held in memory?
+    // A yes is a reservation until accept() or release().
+    virtual bool reserve(std::string_view webhook_id) = 0;
+    // Called when the transaction failed: every reservation of it is void.
+    virtual void release(std::string_view webhook_id) = 0;
+    // Called on the event loop after the commit. `unclaimed` more are due in the store.
+    virtual void accept(std::vector<ClaimedDelivery> claimed, std::size_t unclaimed) = 0;
+};
+
+class Ingest {
+ public:
+    Ingest(boost::asio::any_io_executor executor, DbExecutor& db, SubscriptionMatcher& matcher, DeliverySink& sink,
+           IngestOptions options);
+    ~Ingest();
+    // Runs until stop(); heals NOGROUP, reconnects with backoff. First its own pending entries of
+    // every shard (from 0), then new ones. Never throws.
+    boost::asio::awaitable<void> run();
+    void stop();
+    [[nodiscard]] const IngestCounters& counters() const;
+    // The last id delivered to the group by each shard's stream as of the call, then waits (at most
+    // `timeout`) until ingest has persisted up to them: GET /inbox sees what was answered 201 before.
+    boost::asio::awaitable<bool> wait_until_caught_up(std::chrono::milliseconds timeout);
+
+ private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace headgate

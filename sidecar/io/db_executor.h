@@ -1,0 +1,49 @@
+// One thread that owns one Store. Everything that touches SQL runs here; the event loop only waits.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/async_result.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+#include "sidecar/store/store.h"
+
+namespace headgate {
+
+class DbExecutor {
+ public:
+    explicit DbExecutor(std::unique_ptr<Store> store) : store_(std::move(store)) {}
+    ~DbExecutor() { pool_.join(); }
+
+    // Runs `work(store)` on the thread and resumes the caller on its own executor with the result.
+    // `work` returns a Result<T>; calls run in the order they were made.
+    template <typename Work>
+    auto run(Work work) -> boost::asio::awaitable<std::invoke_result_t<Work&, Store&>> {
+        using R = std::invoke_result_t<Work&, Store&>;
+        co_return co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>&, void(R)>(
+            [this](auto handler, Work moved_work) {
+                auto executor = boost::asio::get_associated_executor(handler);
+                boost::asio::post(pool_, [this, executor, handler = std::move(handler),
+                                          moved_work = std::move(moved_work)]() mutable {
+                    R result = moved_work(*store_);
+                    boost::asio::post(executor, [handler = std::move(handler), result = std::move(result)]() mutable {
+                        std::move(handler)(std::move(result));
+                    });
+                });
+            },
+            boost::asio::use_awaitable, std::move(work));
+    }
+
+    void join() { pool_.join(); }
+
+ private:
+    std::unique_ptr<Store> store_;
+    boost::asio::thread_pool pool_{1};
+};
+
+}  // namespace headgate

@@ -1,0 +1,61 @@
+// A RESP2 connection to Redis on Asio: pipelined commands in, parsed replies out.
+//
+// One RedisClient is one socket. A blocking reader uses its own. Commands are written in the order
+// they were given; replies come back in the same order. A timeout, a protocol error or a closed
+// socket fails every waiter with kUnavailable and closes the connection; the next command
+// reconnects (no hidden retry: the caller decides).
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/result.h"
+
+struct redisReply;
+
+namespace headgate {
+
+struct RedisReplyDeleter {
+    void operator()(redisReply* reply) const noexcept;
+};
+using RedisReplyPtr = std::unique_ptr<redisReply, RedisReplyDeleter>;
+
+struct RedisAddress {
+    std::string host;  // empty for a unix socket
+    std::string port;
+    std::string unix_path;
+    std::string username, password;
+    int database = 0;
+};
+
+// redis://[user:password@]host:port[/db], unix:/path[?db=n]
+[[nodiscard]] Result<RedisAddress> parse_redis_url(std::string_view url);
+
+class RedisClient {
+ public:
+    RedisClient(boost::asio::any_io_executor executor, RedisAddress address, std::chrono::milliseconds timeout);
+    ~RedisClient();
+    RedisClient(const RedisClient&) = delete;
+    RedisClient& operator=(const RedisClient&) = delete;
+
+    // Sends pre-encoded RESP commands (see common/resp.h) and waits for `replies` replies.
+    // An error reply of Redis is a reply (REDIS_REPLY_ERROR), not an Error. `timeout` replaces the default for
+    // this call (a blocking read: its own block time plus a margin).
+    boost::asio::awaitable<Result<std::vector<RedisReplyPtr>>> send(std::string commands, std::size_t replies);
+    boost::asio::awaitable<Result<std::vector<RedisReplyPtr>>> send(std::string commands, std::size_t replies,
+                                                                    std::chrono::milliseconds timeout);
+    void close();
+    // Milliseconds since the last reply; for /health.
+    [[nodiscard]] std::int64_t silent_ms() const;
+
+ private:
+    struct Impl;
+    std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace headgate
