@@ -1,0 +1,129 @@
+// START HERE: the module table, the phase handlers, and the order of the stages.
+//
+//   access phase       auth     credentials -> principal
+//   precontent phase   limit    principal -> allowed or not (after what a publish location checks first)
+//   content handler    publish  body buffers -> XADD chain
+//   header filter      respond  what is left of the limits
+//
+// Stages never call each other; a stage that waits for Redis suspends the request and is run again.
+#include "ngx_module/auth.h"
+#include "ngx_module/conf.h"
+#include "ngx_module/limit.h"
+#include "ngx_module/publish.h"
+#include "ngx_module/request_ctx.h"
+#include "ngx_module/respond.h"
+#include "ngx_module/variables.h"
+#include "ngx_module/worker.h"
+
+namespace headgate::edge {
+
+namespace {
+
+ngx_http_output_header_filter_pt next_header_filter;
+
+// Access handlers are not run for subrequests by nginx itself.
+ngx_int_t access_handler(ngx_http_request_t* r) noexcept {
+    const LocConf* conf = loc_conf(r);
+    if (!conf->authenticates()) {
+        return NGX_DECLINED;
+    }
+    return guarded(r, [&]() -> ngx_int_t {
+        RequestCtx* ctx = request_ctx(r);
+        if (ctx == nullptr) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+        if (!std::exchange(ctx->counted, true)) {
+            count(current_worker(r).shared().requests);
+        }
+        return authenticate(r, ctx, conf);
+    });
+}
+
+ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
+    const LocConf* conf = loc_conf(r);
+    const bool publishes = conf->publish != PublishKind::kNone;
+    const bool limits = conf->limits != nullptr && !conf->limits->empty();
+    if (r != r->main || (!publishes && !limits && !conf->authenticates())) {
+        return NGX_DECLINED;  // subrequests are never charged
+    }
+    return guarded(r, [&]() -> ngx_int_t {
+        RequestCtx* ctx = request_ctx(r);
+        if (ctx == nullptr) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+        ngx_int_t rc = NGX_DECLINED;
+        if (publishes) {
+            rc = check_publish_request(r, ctx, conf);
+        }
+        if (rc == NGX_DECLINED && limits) {
+            rc = limit(r, ctx, conf, publishes && body_came_with_headers(r));
+        }
+        if (rc == NGX_DECLINED) {
+            count(current_worker(r).shared().accepted);
+        }
+        return rc;
+    });
+}
+
+ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
+    if (r == r->main) {
+        if (const RequestCtx* ctx = find_request_ctx(r); ctx != nullptr && ctx->report_count != 0) {
+            add_limit_headers(r, ctx);
+        }
+    }
+    return next_header_filter(r);
+}
+
+ngx_int_t add_phase_handler(ngx_conf_t* cf, ngx_http_phases phase, ngx_http_handler_pt handler) noexcept {
+    auto* core = static_cast<ngx_http_core_main_conf_t*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
+    auto* slot = static_cast<ngx_http_handler_pt*>(ngx_array_push(&core->phases[phase].handlers));
+    if (slot == nullptr) {
+        return NGX_ERROR;
+    }
+    *slot = handler;
+    return NGX_OK;
+}
+
+ngx_int_t postconfiguration(ngx_conf_t* cf) noexcept {
+    const auto* conf = static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_headgate_module));
+    if (!conf->in_use) {
+        return NGX_OK;  // loaded and not used: nginx is as it was
+    }
+    if (add_phase_handler(cf, NGX_HTTP_ACCESS_PHASE, access_handler) != NGX_OK ||
+        add_phase_handler(cf, NGX_HTTP_PRECONTENT_PHASE, precontent_handler) != NGX_OK) {
+        return NGX_ERROR;
+    }
+    next_header_filter = ngx_http_top_header_filter;
+    ngx_http_top_header_filter = header_filter;
+    return NGX_OK;
+}
+
+ngx_http_module_t module_context = {
+    add_variables,      // preconfiguration
+    postconfiguration,  // postconfiguration
+    create_main_conf,   // create main configuration
+    init_main_conf,     // init main configuration
+    nullptr,            // create server configuration
+    nullptr,            // merge server configuration
+    create_loc_conf,    // create location configuration
+    merge_loc_conf,     // merge location configuration
+};
+
+}  // namespace
+
+}  // namespace headgate::edge
+
+ngx_module_t ngx_http_headgate_module = {
+    NGX_MODULE_V1,
+    &headgate::edge::module_context,
+    headgate::edge::commands,
+    NGX_HTTP_MODULE,
+    nullptr,                       // init master
+    nullptr,                       // init module
+    headgate::edge::start_worker,  // init process
+    nullptr,                       // init thread
+    nullptr,                       // exit thread
+    headgate::edge::stop_worker,   // exit process
+    nullptr,                       // exit master
+    NGX_MODULE_V1_PADDING,
+};

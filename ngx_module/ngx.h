@@ -1,0 +1,64 @@
+// The only place that includes nginx's headers, and the few bridges between its types and ours.
+#pragma once
+
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wextra"
+extern "C" {
+#include <ngx_config.h>
+//
+#include <ngx_core.h>
+#include <ngx_event.h>
+#include <ngx_event_connect.h>
+#include <ngx_http.h>
+}
+#pragma GCC diagnostic pop
+
+#include <cstdint>
+#include <new>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+extern "C" ngx_module_t ngx_http_headgate_module;
+
+namespace headgate::edge {
+
+[[nodiscard]] inline std::string_view view(const ngx_str_t& text) noexcept {
+    return {reinterpret_cast<const char*>(text.data), text.len};
+}
+
+// A copy in `pool`; data is nullptr when there is no memory.
+[[nodiscard]] inline ngx_str_t copy_to_pool(ngx_pool_t* pool, std::string_view text) noexcept {
+    ngx_str_t out{0, static_cast<u_char*>(ngx_pnalloc(pool, text.size() + 1))};
+    if (out.data != nullptr) {
+        ngx_memcpy(out.data, text.data(), text.size());
+        out.data[text.size()] = '\0';
+        out.len = text.size();
+    }
+    return out;
+}
+
+// An object that lives in pool memory and is destroyed with the pool. The cleanup is registered
+// before the object exists, so that an exception or a lack of memory leaves nothing behind.
+template <typename T, typename... Args>
+[[nodiscard]] T* make_in_pool(ngx_pool_t* pool, Args&&... args) {
+    if constexpr (std::is_trivially_destructible_v<T>) {
+        void* memory = ngx_pcalloc(pool, sizeof(T));
+        return memory == nullptr ? nullptr : new (memory) T(std::forward<Args>(args)...);
+    } else {
+        ngx_pool_cleanup_t* cleanup = ngx_pool_cleanup_add(pool, sizeof(T));
+        if (cleanup == nullptr) {
+            return nullptr;
+        }
+        T* object = new (cleanup->data) T(std::forward<Args>(args)...);
+        cleanup->handler = [](void* data) noexcept { static_cast<T*>(data)->~T(); };
+        return object;
+    }
+}
+
+[[nodiscard]] inline std::int64_t now_ms() noexcept {
+    const ngx_time_t* now = ngx_timeofday();
+    return static_cast<std::int64_t>(now->sec) * 1000 + static_cast<std::int64_t>(now->msec);
+}
+
+}  // namespace headgate::edge

@@ -1,0 +1,164 @@
+// See redis_pipeline.h.
+#include "ngx_module/redis_pipeline.h"
+
+#include <hiredis/hiredis.h>
+
+namespace headgate::edge {
+
+// What one reply may take, bounded so that a broken Redis cannot fill the worker's memory. The
+// edge's largest replies are INFO sections and key records.
+static constexpr std::size_t kReplyBytesMax = 1024 * 1024;
+
+void RedisCommand::write_own_bytes() noexcept {
+    own_buf = {};
+    own_buf.pos = own_buf.start = reinterpret_cast<u_char*>(bytes.data());
+    own_buf.last = own_buf.end = own_buf.pos + bytes.size();
+    own_buf.memory = 1;
+    own_link = {&own_buf, nullptr};
+    chain = &own_link;
+    last_link = &own_link;
+}
+
+RedisPipeline::RedisPipeline() noexcept {
+    ngx_queue_init(&to_write_);
+    ngx_queue_init(&to_answer_);
+}
+
+RedisPipeline::~RedisPipeline() {
+    fail_all();
+    if (reader_ != nullptr) {
+        redisReaderFree(reader_);
+    }
+}
+
+void RedisPipeline::push(RedisCommand* command) noexcept {
+    command->queued_at_ms = ngx_current_msec;
+    ngx_queue_insert_tail(&to_write_, &command->link);
+    ++commands_;
+}
+
+ngx_chain_t* RedisPipeline::next_chain(std::size_t bufs_max) noexcept {
+    ngx_chain_t* head = nullptr;
+    ngx_chain_t* tail = nullptr;
+    for (ngx_queue_t* q = ngx_queue_head(&to_write_); q != ngx_queue_sentinel(&to_write_); q = ngx_queue_next(q)) {
+        RedisCommand* command = command_of(q);
+        if (tail == nullptr) {
+            head = command->chain;
+        } else {
+            tail->next = command->chain;
+        }
+        for (ngx_chain_t* link = command->chain; link != nullptr; link = link->next) {
+            tail = link;
+            if (--bufs_max == 0) {
+                cut_link_ = link;
+                cut_next_ = link->next;
+                link->next = nullptr;
+                return head;
+            }
+        }
+    }
+    return head;
+}
+
+void RedisPipeline::wrote() noexcept {
+    if (cut_link_ != nullptr) {
+        cut_link_->next = cut_next_;
+        cut_link_ = cut_next_ = nullptr;
+    }
+    // The commands that were joined for the write are a prefix of the queue: part them again first, so
+    // that nobody who is told below finds his chain leading into another request's memory.
+    for (ngx_queue_t* q = ngx_queue_head(&to_write_); q != ngx_queue_sentinel(&to_write_); q = ngx_queue_next(q)) {
+        RedisCommand* command = command_of(q);
+        if (command->last_link->next == nullptr) {
+            break;
+        }
+        command->last_link->next = nullptr;
+    }
+    while (!ngx_queue_empty(&to_write_)) {
+        RedisCommand* command = command_of(ngx_queue_head(&to_write_));
+        while (command->chain != nullptr && ngx_buf_size(command->chain->buf) == 0) {
+            command->chain = command->chain->next;
+        }
+        if (command->chain != nullptr) {
+            break;
+        }
+        ngx_queue_remove(&command->link);
+        ngx_queue_insert_tail(&to_answer_, &command->link);
+        release(command);
+    }
+}
+
+bool RedisPipeline::feed(const char* data, std::size_t bytes) noexcept {
+    if (reader_ == nullptr && (reader_ = redisReaderCreate()) == nullptr) {
+        return false;
+    }
+    reply_bytes_ += bytes;
+    if (reply_bytes_ > kReplyBytesMax || redisReaderFeed(reader_, data, bytes) != REDIS_OK) {
+        return false;
+    }
+    for (;;) {
+        void* parsed = nullptr;
+        if (redisReaderGetReply(reader_, &parsed) != REDIS_OK) {
+            return false;
+        }
+        if (parsed == nullptr) {
+            return true;
+        }
+        auto* reply = static_cast<redisReply*>(parsed);
+        reply_bytes_ = 0;
+        ++replies_;
+        const bool expected = !ngx_queue_empty(&to_answer_);
+        if (expected) {
+            RedisCommand* command = command_of(ngx_queue_head(&to_answer_));
+            ngx_queue_remove(&command->link);
+            finish(command, RedisOutcome::kReply, reply);
+        }
+        freeReplyObject(reply);
+        if (!expected) {
+            return false;
+        }
+    }
+}
+
+void RedisPipeline::fail_all() noexcept {
+    ngx_queue_t failed;
+    ngx_queue_init(&failed);
+    for (ngx_queue_t* from : {&to_answer_, &to_write_}) {
+        if (!ngx_queue_empty(from)) {
+            ngx_queue_add(&failed, from);
+            ngx_queue_init(from);
+        }
+    }
+    if (reader_ != nullptr) {
+        redisReaderFree(reader_);  // half a reply belongs to the connection that is gone
+        reader_ = nullptr;
+        reply_bytes_ = 0;
+    }
+    while (!ngx_queue_empty(&failed)) {
+        RedisCommand* command = command_of(ngx_queue_head(&failed));
+        ngx_queue_remove(&command->link);
+        release(command);
+        finish(command, RedisOutcome::kUnavailable, nullptr);
+    }
+}
+
+ngx_msec_t RedisPipeline::oldest_ms() const noexcept {
+    const ngx_queue_t* from = ngx_queue_empty(&to_answer_) ? &to_write_ : &to_answer_;
+    return command_of(ngx_queue_head(from))->queued_at_ms;
+}
+
+void RedisPipeline::release(RedisCommand* command) noexcept {
+    if (auto* released = std::exchange(command->released, nullptr); released != nullptr) {
+        released(command->lender);
+    }
+}
+
+void RedisPipeline::finish(RedisCommand* command, RedisOutcome outcome, const redisReply* reply) noexcept {
+    --commands_;
+    if (command->done != nullptr) {
+        command->done(command->asker, outcome, reply);
+    }
+    delete command;
+}
+
+}  // namespace headgate::edge

@@ -1,0 +1,95 @@
+// The states behind one Redis connection, without I/O: which commands wait to be written, which
+// wait for their reply, and who is to be told. redis_conn.cpp moves the bytes.
+//
+// A command is written from an nginx chain. Its bytes are either the command's own (small ones)
+// or borrowed from a request that is pinned until the last byte has left (see BodyPin in publish.cpp).
+// A command whose asker went away is abandoned: it is still written to its end, and its reply is
+// read and dropped, because a half-written command would poison every command after it.
+#pragma once
+
+#include <string>
+
+#include "ngx_module/ngx.h"
+
+struct redisReply;
+struct redisReader;
+
+namespace headgate::edge {
+
+enum class RedisOutcome : std::uint8_t {
+    kReply,        // `reply` is set; it may be an error reply of Redis
+    kUnavailable,  // not connected, or the connection broke: whether Redis ran it is unknown
+};
+
+// Owned by the pipeline from push() until it has been told; allocated with new.
+struct RedisCommand {
+    // The askers' side. `done` is called exactly once, unless the command was abandoned before.
+    void (*done)(void* asker, RedisOutcome outcome, const redisReply* reply) = nullptr;
+    void* asker = nullptr;
+    // Called exactly once, when the last borrowed byte has been written or never will be.
+    void (*released)(void* lender) = nullptr;
+    void* lender = nullptr;
+
+    ngx_chain_t* chain = nullptr;  // what is still to be written
+    ngx_chain_t* last_link = nullptr;
+    std::string bytes;  // of a command that owns what it says
+
+    ngx_queue_t link{};
+    ngx_buf_t own_buf{};
+    ngx_chain_t own_link{};
+    ngx_msec_t queued_at_ms = 0;
+
+    // Makes the chain out of `bytes`.
+    void write_own_bytes() noexcept;
+    // The asker goes away: it will not be told.
+    void abandon() noexcept {
+        done = nullptr;
+        asker = nullptr;
+    }
+};
+
+class RedisPipeline {
+ public:
+    RedisPipeline() noexcept;
+    ~RedisPipeline();
+    RedisPipeline(const RedisPipeline&) = delete;
+    RedisPipeline& operator=(const RedisPipeline&) = delete;
+
+    // Takes ownership. The command is written after all that were pushed before it.
+    void push(RedisCommand* command) noexcept;
+
+    // What may be written next, as one chain of at most `bufs_max` bufs; nullptr when there is nothing.
+    // After every non-null answer the caller calls wrote(), whatever it could send.
+    [[nodiscard]] ngx_chain_t* next_chain(std::size_t bufs_max) noexcept;
+    // Buffers have advanced: commands written to their end now wait for their reply.
+    void wrote() noexcept;
+
+    // Feeds bytes that came from Redis; tells an asker for each whole reply. False when they are not
+    // RESP, or answer no command: the connection must be closed.
+    [[nodiscard]] bool feed(const char* data, std::size_t bytes) noexcept;
+    // How many replies came since the last call.
+    [[nodiscard]] std::size_t take_replies() noexcept { return std::exchange(replies_, 0); }
+
+    // The connection is gone: every command fails, oldest first. What askers push meanwhile is not touched.
+    void fail_all() noexcept;
+
+    [[nodiscard]] bool has_unwritten() const noexcept { return !ngx_queue_empty(&to_write_); }
+    [[nodiscard]] bool idle() const noexcept { return commands_ == 0; }
+    [[nodiscard]] ngx_msec_t oldest_ms() const noexcept;  // queued_at_ms of the oldest command; only when not idle
+
+ private:
+    static RedisCommand* command_of(ngx_queue_t* link) noexcept { return ngx_queue_data(link, RedisCommand, link); }
+    static void release(RedisCommand* command) noexcept;
+    void finish(RedisCommand* command, RedisOutcome outcome, const redisReply* reply) noexcept;
+
+    ngx_queue_t to_write_;   // in order; the first may be half written
+    ngx_queue_t to_answer_;  // written to their end, in order
+    std::size_t commands_ = 0;
+    std::size_t replies_ = 0;
+    ngx_chain_t* cut_link_ = nullptr;  // where next_chain() cut a command in two
+    ngx_chain_t* cut_next_ = nullptr;
+    redisReader* reader_ = nullptr;
+    std::size_t reply_bytes_ = 0;  // fed since the last whole reply
+};
+
+}  // namespace headgate::edge

@@ -1,0 +1,109 @@
+// One client request on its way through the stages. Lives in the main request's pool, is found
+// again after internal redirects (which zero r->ctx), and borrows everything: nothing in it needs
+// a destructor.
+#pragma once
+
+#include <exception>
+
+#include "common/event_id.h"
+#include "common/gcra.h"
+#include "common/limits.h"
+#include "ngx_module/auth_status.h"
+#include "ngx_module/ngx.h"
+#include "ngx_module/redis_pipeline.h"
+
+namespace headgate::edge {
+
+struct LimitCharge;
+struct LimitConf;
+
+// Who asks. Texts lie in the main request's pool.
+struct Principal {
+    ngx_str_t org, key_id, key_prefix, sub, iss, scope, plan, limits, allowed_ips;
+};
+
+enum class LimitStatus : std::uint8_t { kNone, kPassed, kRejected, kBypassed };
+
+// One limiter's windows and what is left of them, for the response's headers.
+struct LimitReport {
+    ngx_str_t policy;                                     // RateLimit-Policy
+    ngx_str_t remaining;                                  // RateLimit
+    std::int64_t quota = 0, free = 0, reset_seconds = 0;  // of the tightest window
+};
+
+inline constexpr std::size_t kLimitersMax = 8;  // of one location
+inline constexpr std::size_t kReportsMax = 2 * kLimitersMax;
+
+struct RequestCtx {
+    ngx_http_request_t* r = nullptr;  // the main request
+
+    // Auth (access phase).
+    AuthStatus auth_status = AuthStatus::kOff;
+    bool authenticated = false;
+    Principal principal{};
+    bool key_reply_seen = false;  // of the two commands that look up an API key
+    bool key_found = false;
+
+    // Limit (precontent phase).
+    LimitStatus limit_status = LimitStatus::kNone;
+    std::size_t limit_index = 0;
+    const LimitConf* charged[kReportsMax] = {};  // each limiter charges a request once
+    std::size_t charged_count = 0;
+    LimitReport reports[kReportsMax] = {};
+    std::size_t report_count = 0;
+    bool limit_refused = false;
+    bool limit_unavailable = false;
+    std::int64_t retry_us = 0;
+    const LimitCharge* fused = nullptr;  // left for the publish stage, in the same call as the XADD; of the pool
+
+    // Publish (content phase).
+    bool publish_checked = false;
+    char event_id[kEventIdBytes] = {};
+    std::int64_t at_ms = 0;
+    int shard = -1;
+    std::uint64_t payload_begin = 0, payload_end = 0;  // offsets into the body
+    ngx_str_t type{}, source{}, ordering_key{}, traceparent{};
+    std::size_t inflight_bytes = 0;
+    bool resent = false;
+    bool published = false;
+
+    // At most two commands of a request are with Redis at a time. Abandoned when the request dies.
+    RedisCommand* pending[2] = {};
+    bool pinned = false;     // its bytes are queued: the request's memory must stay
+    bool abandoned = false;  // it was terminated while pinned
+    bool counted = false;
+
+    [[nodiscard]] bool waiting() const noexcept { return pending[0] != nullptr || pending[1] != nullptr; }
+};
+static_assert(std::is_trivially_destructible_v<RequestCtx>);
+
+// The context of r's main request; made on first use. nullptr when there is no memory.
+[[nodiscard]] RequestCtx* request_ctx(ngx_http_request_t* r) noexcept;
+// The same, but never made: for variables and filters.
+[[nodiscard]] RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept;
+
+// While a request waits for Redis the client's going away is noticed at once. A phase handler returns
+// NGX_AGAIN after suspend(), and resume() runs the phases again (as ngx_http_limit_req_module does); the
+// content handler returns NGX_DONE, and finish() ends the request.
+void suspend(ngx_http_request_t* r) noexcept;
+void resume(RequestCtx* ctx) noexcept;
+void finish(RequestCtx* ctx, ngx_int_t rc) noexcept;
+
+// The pin on the main request's memory, one for each request (r->blocked has 8 bits). While it is
+// held ngx_http_terminate_request() leaves the request alone, as it does for aio and threads.
+void pin(RequestCtx* ctx) noexcept;
+// RedisCommand::released: the last borrowed byte has been written, or never will be.
+void unpin(void* ctx) noexcept;
+
+// No exception crosses a C callback: a throw becomes a 500 and a line in the log.
+template <typename Body>
+[[nodiscard]] ngx_int_t guarded(ngx_http_request_t* r, Body&& body) noexcept {
+    try {
+        return body();
+    } catch (const std::exception& e) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "headgate: %s", e.what());
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+}
+
+}  // namespace headgate::edge

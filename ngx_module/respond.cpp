@@ -1,0 +1,182 @@
+// See respond.h.
+#include "ngx_module/respond.h"
+
+#include <algorithm>
+#include <charconv>
+#include <string>
+
+#include "common/problem.h"
+
+namespace headgate::edge {
+
+bool add_header(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept {
+    auto* header = static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_out.headers));
+    if (header == nullptr) {
+        return false;
+    }
+    const ngx_str_t copy = copy_to_pool(r->pool, value);
+    header->hash = copy.data == nullptr ? 0 : 1;
+    header->key = {name.size(), reinterpret_cast<u_char*>(const_cast<char*>(name.data()))};
+    header->value = copy;
+    header->lowcase_key = nullptr;
+#if (nginx_version >= 1023000)
+    header->next = nullptr;
+#endif
+    return copy.data != nullptr;
+}
+
+ngx_int_t respond_body(ngx_http_request_t* r, ngx_uint_t status, std::string_view content_type, std::string_view body) {
+    ngx_buf_t* buf = ngx_create_temp_buf(r->pool, body.size() + 1);
+    if (buf == nullptr) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+    buf->last = ngx_cpymem(buf->last, body.data(), body.size());
+    buf->last_buf = (r == r->main) ? 1 : 0;
+    buf->last_in_chain = 1;
+
+    r->headers_out.status = status;
+    if (status == 422) {
+        ngx_str_set(&r->headers_out.status_line, "422 Unprocessable Content");  // nginx 1.22 has no text for it
+    }
+    r->headers_out.content_length_n = static_cast<off_t>(body.size());
+    r->headers_out.content_type = {content_type.size(),
+                                   reinterpret_cast<u_char*>(const_cast<char*>(content_type.data()))};
+    r->headers_out.content_type_len = content_type.size();
+    r->headers_out.content_type_lowcase = nullptr;
+    const ngx_int_t rc = ngx_http_send_header(r);
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+    ngx_chain_t out{buf, nullptr};
+    return ngx_http_output_filter(r, &out);
+}
+
+namespace {
+
+bool has_error_page(ngx_http_request_t* r, ngx_uint_t status) noexcept {
+    const auto* core = static_cast<ngx_http_core_loc_conf_t*>(ngx_http_get_module_loc_conf(r, ngx_http_core_module));
+    if (core->error_pages == nullptr || r->error_page) {
+        return false;
+    }
+    const auto* pages = static_cast<ngx_http_err_page_t*>(core->error_pages->elts);
+    return std::any_of(pages, pages + core->error_pages->nelts, [status](const ngx_http_err_page_t& page) {
+        return page.status == static_cast<ngx_int_t>(status);
+    });
+}
+
+bool set_www_authenticate(ngx_http_request_t* r, const ngx_str_t& realm, std::string_view error) {
+    std::string value = "Bearer realm=\"";
+    value.append(view(realm)).append("\"");
+    if (!error.empty()) {
+        value.append(", error=\"").append(error).append("\"");
+    }
+    if (!add_header(r, "WWW-Authenticate", value)) {
+        return false;
+    }
+    auto* part = &r->headers_out.headers.part;
+    while (part->next != nullptr) {
+        part = part->next;
+    }
+    r->headers_out.www_authenticate = static_cast<ngx_table_elt_t*>(part->elts) + (part->nelts - 1);
+    return true;
+}
+
+struct Refusal {
+    ngx_uint_t status;
+    std::string_view error;   // RFC 6750, section 3.1; empty when no credential was sent
+    std::string_view detail;  // no more than the client may know
+};
+
+Refusal refusal_of(AuthStatus status) noexcept {
+    switch (status) {
+        case AuthStatus::kMissing:
+            return {NGX_HTTP_UNAUTHORIZED, "", "Authentication is required"};
+        case AuthStatus::kAmbiguous:
+            return {NGX_HTTP_BAD_REQUEST, "invalid_request", "More than one credential was sent"};
+        case AuthStatus::kExpired:
+            return {NGX_HTTP_UNAUTHORIZED, "invalid_token", "Token expired"};
+        case AuthStatus::kIpDenied:
+            return {NGX_HTTP_FORBIDDEN, "", "This address may not use the credential"};
+        case AuthStatus::kInsufficientScope:
+            return {NGX_HTTP_FORBIDDEN, "insufficient_scope", "The credential lacks a scope that is required here"};
+        default:
+            return {NGX_HTTP_UNAUTHORIZED, "invalid_token", "The credential is invalid"};
+    }
+}
+
+}  // namespace
+
+ngx_int_t respond_problem(ngx_http_request_t* r, const Problem& problem) {
+    if (has_error_page(r, problem.status)) {
+        return static_cast<ngx_int_t>(problem.status);
+    }
+    if (const ngx_int_t rc = ngx_http_discard_request_body(r); rc != NGX_OK) {
+        return rc;
+    }
+    return respond_body(r, problem.status, kProblemContentType,
+                        problem_json(static_cast<int>(problem.status), problem.type, problem.detail, problem.extra));
+}
+
+ngx_int_t end_in_phase(ngx_http_request_t* r, ngx_int_t rc) noexcept {
+    ngx_http_finalize_request(r, rc);
+    return NGX_DONE;
+}
+
+ngx_int_t respond_unauthorized(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
+    const Refusal refusal = refusal_of(ctx->auth_status);
+    const std::string_view reason = auth_status_name(ctx->auth_status);
+    ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "headgate: refused: %*s", reason.size(), reason.data());
+    if (refusal.status != NGX_HTTP_FORBIDDEN || !refusal.error.empty()) {
+        if (!set_www_authenticate(r, conf->realm, refusal.error)) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+    }
+    const auto* core = static_cast<ngx_http_core_loc_conf_t*>(ngx_http_get_module_loc_conf(r, ngx_http_core_module));
+    if (core->satisfy == NGX_HTTP_SATISFY_ANY && refusal.status != NGX_HTTP_BAD_REQUEST) {
+        return static_cast<ngx_int_t>(refusal.status);
+    }
+    const ngx_int_t rc = respond_problem(r, {refusal.status, refusal.detail});
+    return rc == static_cast<ngx_int_t>(refusal.status) ? rc : end_in_phase(r, rc);
+}
+
+ngx_int_t respond_unavailable(ngx_http_request_t* r, std::string_view detail) {
+    add_header(r, "Retry-After", "1");
+    return respond_problem(r, {NGX_HTTP_SERVICE_UNAVAILABLE, detail});
+}
+
+void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
+    static constexpr std::string_view kNames[] = {"RateLimit-Policy", "RateLimit", "X-RateLimit-Limit",
+                                                  "X-RateLimit-Remaining", "X-RateLimit-Reset"};
+    for (ngx_list_part_t* part = &r->headers_out.headers.part; part != nullptr; part = part->next) {
+        auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
+        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
+            for (std::string_view name : kNames) {
+                if (headers[i].key.len == name.size() &&
+                    ngx_strncasecmp(headers[i].key.data, reinterpret_cast<u_char*>(const_cast<char*>(name.data())),
+                                    name.size()) == 0) {
+                    headers[i].hash = 0;
+                }
+            }
+        }
+    }
+    const LimitReport* tightest = &ctx->reports[0];
+    for (std::size_t i = 0; i < ctx->report_count; ++i) {
+        const LimitReport& report = ctx->reports[i];
+        add_header(r, kNames[0], view(report.policy));
+        add_header(r, kNames[1], view(report.remaining));
+        // The smaller share left: free_a / quota_a < free_b / quota_b.
+        if (report.free * tightest->quota < tightest->free * report.quota) {
+            tightest = &report;
+        }
+    }
+    char digits[32];
+    const auto number = [&digits](std::int64_t value) {
+        return std::string_view(
+            digits, static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, value).ptr - digits));
+    };
+    add_header(r, kNames[2], number(tightest->quota));
+    add_header(r, kNames[3], number(tightest->free));
+    add_header(r, kNames[4], number(tightest->reset_seconds));
+}
+
+}  // namespace headgate::edge

@@ -1,0 +1,145 @@
+// See variables.h.
+#include "ngx_module/variables.h"
+
+#include <charconv>
+
+#include "ngx_module/request_ctx.h"
+#include "ngx_module/worker.h"
+
+namespace headgate::edge {
+
+namespace {
+
+enum class Variable : uintptr_t {
+    kOrg,
+    kKeyId,
+    kKeyPrefix,
+    kSub,
+    kIss,
+    kScope,
+    kPlan,
+    kAuthStatus,
+    kLimitStatus,
+    kLimitRemaining,
+    kLimitReset,
+    kEventId,
+    kShard,
+};
+
+struct VariableName {
+    std::string_view name;
+    Variable variable;
+};
+constexpr VariableName kVariables[] = {
+    {"headgate_org", Variable::kOrg},
+    {"headgate_key_id", Variable::kKeyId},
+    {"headgate_key_prefix", Variable::kKeyPrefix},
+    {"headgate_sub", Variable::kSub},
+    {"headgate_iss", Variable::kIss},
+    {"headgate_scope", Variable::kScope},
+    {"headgate_plan", Variable::kPlan},
+    {"headgate_auth_status", Variable::kAuthStatus},
+    {"headgate_limit_status", Variable::kLimitStatus},
+    {"headgate_limit_remaining", Variable::kLimitRemaining},
+    {"headgate_limit_reset", Variable::kLimitReset},
+    {"headgate_event_id", Variable::kEventId},
+    {"headgate_shard", Variable::kShard},
+};
+
+std::string_view limit_status_name(LimitStatus status) noexcept {
+    switch (status) {
+        case LimitStatus::kNone:
+            return "";
+        case LimitStatus::kPassed:
+            return "passed";
+        case LimitStatus::kRejected:
+            return "rejected";
+        case LimitStatus::kBypassed:
+            break;
+    }
+    return "bypassed";
+}
+
+std::string_view number(ngx_http_request_t* r, std::int64_t value) noexcept {
+    char digits[24];
+    const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
+    return view(copy_to_pool(r->pool, {digits, static_cast<std::size_t>(end - digits)}));
+}
+
+// The report of the tightest limiter: the smallest share left.
+const LimitReport* tightest(const RequestCtx* ctx) noexcept {
+    const LimitReport* found = nullptr;
+    for (std::size_t i = 0; i < ctx->report_count; ++i) {
+        const LimitReport& report = ctx->reports[i];
+        if (found == nullptr || report.free * found->quota < found->free * report.quota) {
+            found = &report;
+        }
+    }
+    return found;
+}
+
+std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable variable) noexcept {
+    const Principal none{};
+    const Principal& principal = ctx->authenticated ? ctx->principal : none;
+    switch (variable) {
+        case Variable::kOrg:
+            return view(principal.org);
+        case Variable::kKeyId:
+            return view(principal.key_id);
+        case Variable::kKeyPrefix:
+            return view(principal.key_prefix);
+        case Variable::kSub:
+            return view(principal.sub);
+        case Variable::kIss:
+            return view(principal.iss);
+        case Variable::kScope:
+            return view(principal.scope);
+        case Variable::kPlan:
+            return view(principal.plan);
+        case Variable::kAuthStatus:
+            return auth_status_name(ctx->auth_status);
+        case Variable::kLimitStatus:
+            return limit_status_name(ctx->limit_status);
+        case Variable::kLimitRemaining: {
+            const LimitReport* report = tightest(ctx);
+            return report == nullptr ? "" : number(r, report->free);
+        }
+        case Variable::kLimitReset: {
+            const LimitReport* report = tightest(ctx);
+            return report == nullptr ? "" : number(r, report->reset_seconds);
+        }
+        case Variable::kEventId:
+            return ctx->published ? std::string_view(ctx->event_id, kEventIdBytes) : std::string_view();
+        case Variable::kShard:
+            break;
+    }
+    return ctx->shard < 0 ? "" : number(r, ctx->shard);
+}
+
+ngx_int_t get_variable(ngx_http_request_t* r, ngx_http_variable_value_t* value, uintptr_t data) noexcept {
+    const RequestCtx* ctx = find_request_ctx(r);
+    const std::string_view text = ctx == nullptr ? std::string_view() : value_of(r, ctx, static_cast<Variable>(data));
+    value->data = reinterpret_cast<u_char*>(const_cast<char*>(text.data()));
+    value->len = static_cast<unsigned>(text.size()) & 0x0fffffff;
+    value->valid = 1;
+    value->no_cacheable = 1;
+    value->not_found = text.empty() ? 1 : 0;
+    return NGX_OK;
+}
+
+}  // namespace
+
+ngx_int_t add_variables(ngx_conf_t* cf) noexcept {
+    for (const VariableName& entry : kVariables) {
+        ngx_str_t name{entry.name.size(), reinterpret_cast<u_char*>(const_cast<char*>(entry.name.data()))};
+        ngx_http_variable_t* variable = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
+        if (variable == nullptr) {
+            return NGX_ERROR;
+        }
+        variable->get_handler = get_variable;
+        variable->data = static_cast<uintptr_t>(entry.variable);
+    }
+    return NGX_OK;
+}
+
+}  // namespace headgate::edge

@@ -1,0 +1,110 @@
+// See worker.h.
+#include "ngx_module/worker.h"
+
+#include <openssl/rand.h>
+
+#include "common/limits.h"
+
+namespace headgate::edge {
+
+static constexpr ngx_msec_t kRefreshMs = 1000;
+
+Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
+    : shared_(shared_of(conf.zone)),
+      meta_({static_cast<int>(conf.shards), conf.pepper_fingerprint}, cycle->log),
+      redis_(*conf.redis.front(), meta_, shared_, cycle->log),
+      scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
+    refresh_ident_.data = this;
+    refresh_ident_.fd = -1;
+    refresh_event_.handler = on_refresh_event;
+    refresh_event_.data = &refresh_ident_;
+    refresh_event_.log = cycle->log;
+    refresh_event_.cancelable = 1;
+}
+
+Worker::~Worker() {
+    if (refresh_event_.timer_set) {
+        ngx_del_timer(&refresh_event_);
+    }
+    shared_->workers[ngx_process_slot].pid = 0;
+}
+
+void Worker::start() noexcept {
+    ZoneShared::Worker& slot = shared_->workers[ngx_process_slot];
+    slot.inflight_bytes = 0;
+    slot.redis_state = 0;
+    slot.pid = static_cast<ngx_atomic_uint_t>(ngx_pid);
+    redis_.connect();
+    ngx_add_timer(&refresh_event_, kRefreshMs);
+}
+
+void Worker::stop() noexcept { redis_.close(); }
+
+void Worker::on_refresh_event(ngx_event_t* event) noexcept {
+    auto* self = static_cast<Worker*>(static_cast<ngx_connection_t*>(event->data)->data);
+    if (ngx_exiting) {
+        return;
+    }
+    if (self->redis_.ready()) {
+        self->meta_.refresh(self->redis_);
+    }
+    ngx_add_timer(event, kRefreshMs);
+}
+
+void Worker::add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept {
+    ctx->inflight_bytes = bytes;
+    inflight_bytes_ += bytes;
+    shared_->workers[ngx_process_slot].inflight_bytes = inflight_bytes_;
+}
+
+void Worker::settle_inflight(RequestCtx* ctx) noexcept {
+    inflight_bytes_ -= std::exchange(ctx->inflight_bytes, 0);
+    shared_->workers[ngx_process_slot].inflight_bytes = inflight_bytes_;
+}
+
+bool Worker::random_bytes(std::array<unsigned char, 10>& out) noexcept {
+    if (random_left_ < out.size()) {
+        if (RAND_bytes(random_.data(), static_cast<int>(random_.size())) != 1) {
+            return false;
+        }
+        random_left_ = random_.size();
+    }
+    random_left_ -= out.size();
+    ngx_memcpy(out.data(), random_.data() + random_left_, out.size());
+    return true;
+}
+
+namespace {
+
+MainConf* conf_of(ngx_cycle_t* cycle) noexcept {
+    return static_cast<MainConf*>(ngx_http_cycle_get_module_main_conf(cycle, ngx_http_headgate_module));
+}
+
+}  // namespace
+
+ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept {
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE) {
+        return NGX_OK;  // cache manager and loader
+    }
+    MainConf* conf = conf_of(cycle);
+    if (conf == nullptr || !conf->in_use) {
+        return NGX_OK;
+    }
+    try {
+        conf->worker = std::make_unique<Worker>(*conf, cycle);
+    } catch (const std::exception& e) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0, "headgate: the worker could not start: %s", e.what());
+        return NGX_ERROR;
+    }
+    conf->worker->start();
+    return NGX_OK;
+}
+
+void stop_worker(ngx_cycle_t* cycle) noexcept {
+    if (MainConf* conf = conf_of(cycle); conf != nullptr && conf->worker != nullptr) {
+        conf->worker->stop();  // whoever still waits is answered by a worker that is whole
+        conf->worker.reset();
+    }
+}
+
+}  // namespace headgate::edge

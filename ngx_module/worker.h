@@ -1,0 +1,53 @@
+// What one nginx worker holds: its Redis connection, what it knows of that Redis, and the bytes
+// it has in flight. Begins in init_process and ends in exit_process.
+#pragma once
+
+#include "ngx_module/conf.h"
+#include "ngx_module/redis_meta.h"
+#include "ngx_module/request_ctx.h"
+#include "ngx_module/zone.h"
+
+namespace headgate::edge {
+
+class Worker {
+ public:
+    Worker(const MainConf& conf, ngx_cycle_t* cycle);
+    ~Worker();
+
+    void start() noexcept;
+    void stop() noexcept;  // whatever is under way is answered 503
+
+    [[nodiscard]] RedisConn& redis() noexcept { return redis_; }
+    [[nodiscard]] RedisMeta& meta() noexcept { return meta_; }
+    [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
+
+    void add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept;
+    void settle_inflight(RequestCtx* ctx) noexcept;  // takes back what ctx added; again is harmless
+
+    // Randomness for event ids, drawn from OpenSSL in blocks.
+    [[nodiscard]] bool random_bytes(std::array<unsigned char, 10>& out) noexcept;
+    // For spooled bodies: kScanBufferBytes.
+    [[nodiscard]] char* scan_buffer() noexcept { return scan_buffer_.get(); }
+
+ private:
+    static void on_refresh_event(ngx_event_t* event) noexcept;
+
+    ZoneShared* shared_;
+    RedisMeta meta_;
+    RedisConn redis_;
+    std::size_t inflight_bytes_ = 0;
+    ngx_event_t refresh_event_{};
+    ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
+    std::unique_ptr<char[]> scan_buffer_;
+    std::array<unsigned char, 4000> random_{};
+    std::size_t random_left_ = 0;
+};
+
+[[nodiscard]] inline Worker& current_worker(ngx_http_request_t* r) noexcept { return *main_conf(r)->worker; }
+
+// init_process and exit_process of the module.
+[[nodiscard]] ngx_int_t start_worker(ngx_cycle_t* cycle) noexcept;
+void stop_worker(ngx_cycle_t* cycle) noexcept;
+
+}  // namespace headgate::edge

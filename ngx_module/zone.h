@@ -1,0 +1,50 @@
+// The shared memory of `headgate_zone`: what all workers count and (with the token and key caches)
+// remember together. Plain words changed by atomic operations; nothing here needs a lock.
+#pragma once
+
+#include "ngx_module/auth_status.h"
+#include "ngx_module/ngx.h"
+
+namespace headgate::edge {
+
+inline constexpr std::size_t kWorkerSlotsMax = NGX_MAX_PROCESSES;
+
+struct ZoneShared {
+    ngx_atomic_t started_at_ms;
+
+    ngx_atomic_t requests;  // that met a headgate stage
+    ngx_atomic_t accepted;  // past every stage
+    ngx_atomic_t limited;
+    ngx_atomic_t refused[kAuthStatusCount];
+
+    ngx_atomic_t events_published;  // acknowledged by Redis
+    ngx_atomic_t events_failed;     // answered 503
+    ngx_atomic_t payload_bytes;
+    ngx_atomic_t payload_bytes_copied;
+
+    ngx_atomic_t redis_connects;
+    ngx_atomic_t redis_writes;  // system calls
+    ngx_atomic_t redis_commands;
+    ngx_atomic_t redis_replies;
+    ngx_atomic_t redis_errors;
+
+    // A gauge must not drift when a worker dies: each has a slot of its own, cleared when it starts.
+    struct Worker {
+        ngx_atomic_t pid;  // 0 = none
+        ngx_atomic_t inflight_bytes;
+        ngx_atomic_t redis_state;  // RedisConn's, as status shows it
+    };
+    Worker workers[kWorkerSlotsMax];
+};
+static_assert(std::is_trivially_destructible_v<ZoneShared>);
+
+inline void count(ngx_atomic_t& counter, ngx_atomic_int_t by = 1) noexcept { (void)ngx_atomic_fetch_add(&counter, by); }
+
+// nginx's init callback of the zone: makes the shared part, or takes over that of the cycle before.
+[[nodiscard]] ngx_int_t init_zone(ngx_shm_zone_t* zone, void* old_data) noexcept;
+
+[[nodiscard]] inline ZoneShared* shared_of(ngx_shm_zone_t* zone) noexcept {
+    return static_cast<ZoneShared*>(zone->data);
+}
+
+}  // namespace headgate::edge
