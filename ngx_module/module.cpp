@@ -56,7 +56,7 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
             rc = check_publish_request(r, ctx, conf);
         }
         if (rc == NGX_DECLINED && limits) {
-            rc = limit(r, ctx, conf, publishes && body_came_with_headers(r));
+            rc = limit(r, ctx, conf, publishes && body_has_arrived(r));
         }
         if (rc == NGX_DECLINED) {
             count(current_worker(r).shared().accepted);

@@ -5,6 +5,7 @@
 #include "ngx_module/publish.h"
 
 #include <hiredis/hiredis.h>
+#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <string>
@@ -437,14 +438,27 @@ void on_body(ngx_http_request_t* r) noexcept {
 
 }  // namespace
 
-bool body_came_with_headers(ngx_http_request_t* r) noexcept {
+bool body_has_arrived(ngx_http_request_t* r) noexcept {
 #if (NGX_HTTP_V2)
     if (r->stream != nullptr) {
         return false;
     }
 #endif
-    return !r->headers_in.chunked && r->headers_in.content_length_n > 0 &&
-           r->header_in->last - r->header_in->pos >= r->headers_in.content_length_n;
+    const off_t expected = r->headers_in.content_length_n;
+    if (r->headers_in.chunked || expected <= 0) {
+        return false;
+    }
+    off_t arrived = r->header_in->last - r->header_in->pos;
+#if (NGX_SSL)
+    if (r->connection->ssl != nullptr) {
+        return arrived >= expected;  // what lies in the socket is not yet decrypted
+    }
+#endif
+    // nginx reads the headers into a small buffer first; the rest of a short request usually waits in the socket.
+    if (int waiting = 0; arrived < expected && ioctl(r->connection->fd, FIONREAD, &waiting) == 0) {
+        arrived += waiting;
+    }
+    return arrived >= expected;
 }
 
 ngx_int_t check_publish_request(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
