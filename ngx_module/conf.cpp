@@ -106,12 +106,10 @@ char* init_main_conf(ngx_conf_t* cf, void* data) noexcept {
         return kOk;
     }
     if (conf->zone == nullptr) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "\"headgate_zone\" is missing: headgate directives are used");
-        return kError;
+        return fail_at(cf, conf->in_use_place, "\"headgate_zone\" is missing: it is needed by the directive");
     }
     if (conf->redis.empty()) {
-        ngx_log_error(NGX_LOG_EMERG, cf->log, 0, "\"headgate_redis\" is missing: headgate directives are used");
-        return kError;
+        return fail_at(cf, conf->in_use_place, "\"headgate_redis\" is missing: it is needed by the directive");
     }
     return kOk;
 }

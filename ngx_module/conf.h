@@ -51,6 +51,7 @@ struct MainConf {
     std::unique_ptr<HmacSha256Key> pepper;
     std::string pepper_fingerprint;
     bool in_use = false;             // some location authenticates, limits, publishes or shows status
+    DirectivePlace in_use_place;     // the first directive that says so
     std::unique_ptr<Worker> worker;  // made in init_process, gone in exit_process
 
     [[nodiscard]] const RatePlan* find_plan(std::string_view name) const noexcept;

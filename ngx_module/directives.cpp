@@ -425,7 +425,10 @@ char* main_directive(ngx_conf_t* cf, ngx_command_t*, void* conf) noexcept {
 template <auto Parse>
 char* loc_directive(ngx_conf_t* cf, ngx_command_t*, void* conf) noexcept {
     try {
-        static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_headgate_module))->in_use = true;
+        auto* main = static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_headgate_module));
+        if (!std::exchange(main->in_use, true)) {
+            main->in_use_place = place_of(cf);
+        }
         return Parse(cf, static_cast<LocConf*>(conf));
     } catch (const std::exception& e) {
         return fail(cf, "%s", e.what());
