@@ -199,6 +199,25 @@ ngx_chain_t** append_payload(ngx_http_request_t* r, ngx_chain_t** tail, std::uin
     return tail;
 }
 
+// How many bytes of the chain are the body's own, where nginx read it to. Looks at the finished chain and
+// not at how it was made, so that a copy slipped in anywhere shows as payload_bytes_copied.
+std::uint64_t borrowed_bytes(ngx_http_request_t* r, const ngx_chain_t* chain) noexcept {
+    std::uint64_t bytes = 0;
+    for (; chain != nullptr; chain = chain->next) {
+        const ngx_buf_t* buf = chain->buf;
+        for (const ngx_chain_t* link = r->request_body->bufs; link != nullptr; link = link->next) {
+            const ngx_buf_t* own = link->buf;
+            const bool in_memory = ngx_buf_in_memory(own) && buf->pos >= own->pos && buf->last <= own->last;
+            const bool in_file = buf->in_file && buf->file == own->file;
+            if (in_memory || in_file) {
+                bytes += static_cast<std::uint64_t>(ngx_buf_size(buf));
+                break;
+            }
+        }
+    }
+    return bytes;
+}
+
 void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept;
 
 // The XADD, alone or fused with a limiter's charge. nullptr when there is no memory.
@@ -248,6 +267,7 @@ RedisCommand* build_command(ngx_http_request_t* r, RequestCtx* ctx) {
     if (tail == nullptr || append_text(r->pool, tail, rest) == nullptr) {
         return nullptr;
     }
+    ctx->payload_bytes_copied = payload_bytes - borrowed_bytes(r, chain);
     auto* command = new RedisCommand;
     command->chain = chain;
     command->last_link = *tail;
@@ -269,6 +289,7 @@ ngx_int_t respond_created(ngx_http_request_t* r, RequestCtx* ctx) {
     ZoneShared& shared = current_worker(r).shared();
     count(shared.events_published);
     count(shared.payload_bytes, static_cast<ngx_atomic_int_t>(ctx->payload_end - ctx->payload_begin));
+    count(shared.payload_bytes_copied, static_cast<ngx_atomic_int_t>(ctx->payload_bytes_copied));
     ctx->published = true;
     char at[kRfc3339Bytes];
     rfc3339_format_into(ctx->at_ms, at);

@@ -63,6 +63,7 @@ struct RequestCtx {
     int shard = -1;
     std::uint64_t payload_begin = 0, payload_end = 0;  // offsets into the body
     ngx_str_t type{}, source{}, ordering_key{}, traceparent{};
+    std::uint64_t payload_bytes_copied = 0;
     std::size_t inflight_bytes = 0;
     bool resent = false;
     bool published = false;
