@@ -4,6 +4,11 @@
 // A window of quota q per period p with capacity b admits at most b + q/p·t in any span of t.
 // All windows are charged together or none is. Times are integers in µs; replies carry
 // durations, never times, so that no two clocks are ever compared.
+//
+// n units cost ceil(n·period/quota) µs; where a unit costs 1 ms or more (rates up to 1000/s), n times
+// ceil(period/quota), so that single requests and one of n units cost the same, and r counts down from
+// the burst one by one. Free is the largest n, up to burst, whose cost fits between the arrival time and now +
+// cost(burst).
 #pragma once
 
 #include <cstdint>
@@ -17,6 +22,8 @@ namespace headgate {
 
 // Script arguments. KEYS[1] = the limit key (a hash: one theoretical arrival time per window).
 // ARGV: need, ahead, ret, ret_age_us, window count n, then for each window: field, period_us, quota, burst.
+// With need = 0 the call only returns units: nothing is refused. A return counts even where the take is refused.
+// Numbers that are not whole, or are negative, are an error reply, and nothing changes.
 // Reply: an array of integers: granted (0 = refused, nothing charged), retry_us (until `need` fits; 0 when
 // granted; -1 = never, need is above burst), then for each window: free units, µs until it is full.
 [[nodiscard]] std::string_view limit_script() noexcept;
@@ -39,7 +46,8 @@ struct LimitDecision {
 };
 
 // The same arithmetic, in C++, on theoretical arrival times held by the caller (one per window;
-// updated in place when granted). now_us comes from a monotonic clock. states.size() == windows.size().
+// updated in place when something is granted or returned). now_us comes from a monotonic clock; no number is
+// negative. tats.size() == states.size() == windows.size(), at least one.
 LimitDecision gcra_charge(std::span<const RateWindow> windows, std::span<std::int64_t> tats, std::int64_t now_us,
                           std::int64_t need, std::int64_t ahead, std::int64_t ret, std::int64_t ret_age_us,
                           std::span<WindowState> states) noexcept;

@@ -17,7 +17,9 @@ using Sha256Digest = std::array<unsigned char, 32>;
 
 // HMAC-SHA-256 with the inner and outer states computed once, so that a call costs two state
 // copies and no key set-up or algorithm fetch. Immutable after construction; safe to share
-// between threads. The key's bytes are cleared from memory once the states exist.
+// between threads. Its copy of the key's bytes is cleared from memory once the states exist.
+// Nothing fails after construction: if OpenSSL cannot compute a digest, the process aborts rather
+// than compare a wrong MAC.
 class HmacSha256Key {
  public:
     explicit HmacSha256Key(std::string_view secret);  // throws std::runtime_error if OpenSSL fails
@@ -43,6 +45,8 @@ void hex_encode_into(const Sha256Digest& digest, char (&out)[64]) noexcept;
 // CRC-32C (Castagnoli, RFC 3720 appendix B.4), the shard hash. `seed` chains calls: pass the
 // previous result to continue over a further part; 0 to begin.
 [[nodiscard]] std::uint32_t crc32c(std::string_view bytes, std::uint32_t seed = 0) noexcept;
+// The same without the processor's own instruction: what crc32c() uses where there is none.
+[[nodiscard]] std::uint32_t crc32c_portable(std::string_view bytes, std::uint32_t seed = 0) noexcept;
 // CRC-32 (ISO-HDLC), the checksum suffix of an API key.
 [[nodiscard]] std::uint32_t crc32(std::string_view bytes) noexcept;
 

@@ -3,8 +3,9 @@
 // Pure: no clock, no I/O. The caller gives the keys, the policy and the time. Refused before any
 // parsing: more than limits::kTokenBytesMax bytes, not exactly three segments, anything but strict
 // base64url. Refused after it: duplicate members, depth over limits::kTokenJsonDepthMax, invalid UTF-8,
-// NUL, trailing bytes, any `crit`, `b64`, an `alg` that is not the key's own. `jwk`, `jku`, `x5u` and
-// `x5c` are never used. The signature is checked before any claim is believed.
+// NUL, trailing bytes, any `crit`, `b64`, `enc` or `zip`, an `alg` that is not the key's own. `jwk`, `jku`,
+// `x5u` and `x5c` are never used. The order is: structure, header, choice of the key, signature, claims; of the
+// claims iss first, then exp, nbf, iat, aud and the rest. No payload is parsed before its signature is right.
 #pragma once
 
 #include <cstdint>
@@ -15,6 +16,9 @@
 #include "common/jwks.h"
 
 namespace headgate {
+
+// Of iss, sub, jti, plan and key; org and the lists have limits of their own.
+inline constexpr std::size_t kClaimBytesMax = 256;
 
 // Why a token was refused; `$headgate_auth_status` shows jwt_status_name().
 enum class JwtStatus : std::uint8_t {
@@ -59,8 +63,13 @@ struct JwtClaims {
 struct JwtVerification {
     JwtStatus status = JwtStatus::kMalformed;
     JwtClaims claims;  // only when status is kOk; scope is already under the source's ceiling
+    // With kMissingClaim and kBadClaim: which one, "org" whatever member of the payload stands for it. Static text.
+    std::string_view claim;
 };
 
+// `sources` in the order in which they are tried; none is null. A token without kid is tried on every key
+// that its alg fits, one with kid only on the keys of that name. Leaves OpenSSL's error queue as it was.
+// Any thread. Throws nothing but std::bad_alloc.
 [[nodiscard]] JwtVerification verify_jwt(std::string_view token, const std::vector<const JwtSource*>& sources,
                                          const JwtPolicy& policy, std::int64_t now_seconds);
 

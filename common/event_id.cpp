@@ -1,0 +1,67 @@
+// Input: a time and random bytes. Output: the text of an event id. Next: publish (at the edge)
+// and whatever else makes rows with ids.
+#include "common/event_id.h"
+
+#include <openssl/err.h>
+#include <openssl/rand.h>
+
+#include <cstddef>
+#include <stdexcept>
+
+namespace headgate {
+
+namespace {
+
+constexpr char kHexDigits[] = "0123456789abcdef";
+
+constexpr bool is_dash_position(std::size_t i) noexcept { return i == 8 || i == 13 || i == 18 || i == 23; }
+
+}  // namespace
+
+void uuid7_format(std::int64_t epoch_ms, const std::array<unsigned char, 10>& random,
+                  char (&out)[kEventIdBytes]) noexcept {
+    unsigned char bytes[16];
+    for (int i = 0; i < 6; ++i) {
+        bytes[i] = static_cast<unsigned char>(epoch_ms >> (40 - 8 * i));
+    }
+    for (std::size_t i = 0; i < random.size(); ++i) {
+        bytes[6 + i] = random[i];
+    }
+    bytes[6] = static_cast<unsigned char>(0x70 | (bytes[6] & 0x0f));  // version 7
+    bytes[8] = static_cast<unsigned char>(0x80 | (bytes[8] & 0x3f));  // the variant of RFC 9562
+    char* at = out;
+    for (int i = 0; i < 16; ++i) {
+        if (i == 4 || i == 6 || i == 8 || i == 10) {
+            *at++ = '-';
+        }
+        *at++ = kHexDigits[bytes[i] >> 4];
+        *at++ = kHexDigits[bytes[i] & 15u];
+    }
+}
+
+std::string uuid7(std::int64_t epoch_ms) {
+    std::array<unsigned char, 10> random;
+    if (RAND_bytes(random.data(), static_cast<int>(random.size())) != 1) {
+        ERR_clear_error();
+        throw std::runtime_error("OpenSSL has no random bytes for an event id");
+    }
+    char text[kEventIdBytes];
+    uuid7_format(epoch_ms, random, text);
+    return {text, sizeof text};
+}
+
+bool uuid_is_valid(std::string_view text) noexcept {
+    if (text.size() != kEventIdBytes) {
+        return false;
+    }
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const char c = text[i];
+        const bool is_hex = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+        if (is_dash_position(i) ? c != '-' : !is_hex) {
+            return false;
+        }
+    }
+    return true;
+}
+
+}  // namespace headgate

@@ -1,0 +1,106 @@
+// A redis-server of a test's own, on a unix socket in a temporary directory, ended by its pid; and a
+// plain synchronous client for it.
+#pragma once
+
+#include <hiredis/hiredis.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "lua-free-tests/temp_dir.h"
+
+namespace headgate {
+
+class RedisFixture {
+ public:
+    // `more`: further words of redis-server's command line.
+    explicit RedisFixture(std::vector<std::string> more = {}) : more_(std::move(more)) { start(); }
+    ~RedisFixture() { stop(SIGKILL); }
+    RedisFixture(const RedisFixture&) = delete;
+    RedisFixture& operator=(const RedisFixture&) = delete;
+
+    [[nodiscard]] std::string socket_path() const { return dir_.path() + "/redis.sock"; }
+
+    void start() {
+        std::vector<std::string> words = {"redis-server", "--port",      "0",
+                                          "--unixsocket", socket_path(), "--dir",
+                                          dir_.path(),    "--save",      "",
+                                          "--appendonly", "yes",         "--appendfsync",
+                                          "always",       "--logfile",   dir_.path() + "/log"};
+        words.insert(words.end(), more_.begin(), more_.end());
+        std::vector<char*> argv;
+        for (std::string& word : words) argv.push_back(word.data());
+        argv.push_back(nullptr);
+        pid_ = fork();
+        if (pid_ == 0) {
+            execvp(argv[0], argv.data());
+            _exit(127);
+        }
+        auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+        while (!answers()) {
+            if (std::chrono::steady_clock::now() > deadline) throw std::runtime_error("redis-server does not answer");
+            std::this_thread::yield();
+        }
+    }
+
+    void stop(int signal) {
+        client_.reset();
+        if (pid_ <= 0) return;
+        kill(pid_, signal);
+        waitpid(pid_, nullptr, 0);
+        pid_ = -1;
+    }
+
+    using Reply = std::unique_ptr<redisReply, decltype(&freeReplyObject)>;
+    Reply command(const std::vector<std::string>& words) {
+        if (!client_) connect();
+        std::vector<const char*> argv;
+        std::vector<std::size_t> lengths;
+        for (const std::string& word : words) {
+            argv.push_back(word.data());
+            lengths.push_back(word.size());
+        }
+        Reply reply(static_cast<redisReply*>(
+                        redisCommandArgv(client_.get(), static_cast<int>(words.size()), argv.data(), lengths.data())),
+                    freeReplyObject);
+        if (!reply) {
+            client_.reset();
+            throw std::runtime_error("redis-server closed the connection");
+        }
+        return reply;
+    }
+    long long number(const std::vector<std::string>& words) { return command(words)->integer; }
+
+ private:
+    struct Closer {
+        void operator()(redisContext* context) const { redisFree(context); }
+    };
+    void connect() {
+        client_.reset(redisConnectUnix(socket_path().c_str()));
+        if (!client_ || client_->err != 0) throw std::runtime_error("cannot connect to redis-server");
+    }
+    // Yes also when it wants a password: it is there.
+    bool answers() {
+        try {
+            Reply reply = command({"PING"});
+            return reply->type != REDIS_REPLY_ERROR || std::string(reply->str).starts_with("NOAUTH");
+        } catch (const std::runtime_error&) {
+            client_.reset();
+            return false;
+        }
+    }
+
+    TempDir dir_;
+    std::vector<std::string> more_;
+    pid_t pid_ = -1;
+    std::unique_ptr<redisContext, Closer> client_;
+};
+
+}  // namespace headgate
