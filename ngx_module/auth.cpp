@@ -34,6 +34,7 @@ std::string_view auth_status_name(AuthStatus status) noexcept {
                                                                               "bad_audience",
                                                                               "missing_claim",
                                                                               "bad_claim",
+                                                                              "no_org",
                                                                               "bad_key",
                                                                               "unknown_key",
                                                                               "revoked",
@@ -180,6 +181,9 @@ ngx_int_t admit(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
 
 ngx_int_t authenticate_token(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf, std::string_view token) {
     const JwtVerification verified = verify_jwt(token, conf->jwt_source_views, conf->jwt_policy, ngx_time());
+    if (verified.status == JwtStatus::kMissingClaim && verified.claim == "org") {
+        return refuse(r, ctx, conf, AuthStatus::kNoOrg);
+    }
     if (verified.status != JwtStatus::kOk) {
         return refuse(r, ctx, conf, auth_status_of(verified.status));
     }

@@ -25,6 +25,7 @@ enum class AuthStatus : std::uint8_t {
     kBadAudience,
     kMissingClaim,
     kBadClaim,
+    kNoOrg,   // a genuine token that names no organization
     kBadKey,  // an API key of the wrong form or checksum
     kUnknownKey,
     kRevoked,

@@ -97,6 +97,8 @@ Refusal refusal_of(AuthStatus status) noexcept {
             return {NGX_HTTP_UNAUTHORIZED, "invalid_token", "Token expired"};
         case AuthStatus::kIpDenied:
             return {NGX_HTTP_FORBIDDEN, "", "This address may not use the credential"};
+        case AuthStatus::kNoOrg:
+            return {NGX_HTTP_FORBIDDEN, "", "The credential belongs to no organization"};
         case AuthStatus::kInsufficientScope:
             return {NGX_HTTP_FORBIDDEN, "insufficient_scope", "The credential lacks a scope that is required here"};
         default:
