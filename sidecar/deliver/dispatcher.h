@@ -1,5 +1,10 @@
 // Stage 3: deliveries -> endpoints -> store. Holds at most 2 x max_in_flight deliveries of a webhook
-// in memory; the rest waits in SQL. Next files: body.h, http_client.h, retry_policy.h.
+// in memory; the rest waits in SQL. Next files: lanes.h (whose turn), memory_quota.h (how much is
+// held), body.h, delivery_headers.h, http_client.h, retry_policy.h.
+//
+// The executor is one event loop on one thread. Results are written in groups: while one transaction runs, the
+// next one's are gathered. A result that cannot be written is kept and written again; nothing new is
+// sent while too many wait.
 #pragma once
 
 #include <atomic>
@@ -11,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "sidecar/deliver/http_client.h"
 #include "sidecar/deliver/target_guard.h"
 #include "sidecar/ingest/ingest.h"
 #include "sidecar/io/db_executor.h"
@@ -20,6 +26,7 @@ namespace headgate {
 struct DispatcherOptions {
     int max_in_flight = 256;  // of the process
     TargetGuardOptions guard;
+    HttpClientOptions http;
     std::string user_agent = "Headgate";
 };
 
@@ -44,13 +51,15 @@ class Dispatcher : public DeliverySink {
     // Graceful: starts nothing new, waits up to `grace` for what is in flight, records the rest as
     // interrupted (no retry used up), flushes every result to the store.
     boost::asio::awaitable<void> stop(std::chrono::milliseconds grace);
-    // A webhook or organization changed: forget its cached target.
+    // A webhook or organization changed: its target is read again before the next attempt. Any thread.
     void invalidate(std::string_view webhook_id);
     [[nodiscard]] const DispatcherCounters& counters() const;
+    // For the test button: the same guard, bounds and connections.
+    [[nodiscard]] HttpClient& http_client();
 
  private:
     struct Impl;
-    std::unique_ptr<Impl> impl_;
+    std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace headgate

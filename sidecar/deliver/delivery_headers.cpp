@@ -1,0 +1,177 @@
+// Builds and checks what delivery_headers.h declares.
+#include "sidecar/deliver/delivery_headers.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "common/event_record.h"
+#include "common/limits.h"
+#include "common/problem.h"
+
+namespace headgate {
+
+namespace {
+
+char to_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
+std::string to_lower(std::string_view text) {
+    std::string lower(text);
+    std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return to_lower(c); });
+    return lower;
+}
+
+bool is_token(std::string_view name) noexcept {
+    return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+               std::string_view("!#$%&'*+-.^_`|~").find(c) != std::string_view::npos;
+    });
+}
+
+// Tab is legal in a field value (RFC 9110, 5.5); every other control character is not.
+bool is_field_value(std::string_view value) noexcept {
+    return std::none_of(value.begin(), value.end(),
+                        [](char c) { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f; });
+}
+
+// Ours, hop-by-hop (RFC 9110, 7.6.1), or part of the message's framing. `name` in lowercase.
+bool is_reserved(std::string_view name) noexcept {
+    static constexpr std::string_view kNames[] = {
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "http2-settings",
+        "keep-alive",
+        "te",
+        "traceparent",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+        "via",
+    };
+    static constexpr std::string_view kPrefixes[] = {"webhook-", "x-webhook-", "proxy-"};
+    return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames) ||
+           std::any_of(std::begin(kPrefixes), std::end(kPrefixes),
+                       [&](std::string_view prefix) { return name.starts_with(prefix); });
+}
+
+// What is wrong with the header, or nothing.
+std::string_view header_problem(std::string_view lowercase_name, std::string_view value) noexcept {
+    if (!is_token(lowercase_name) || lowercase_name.size() > limits::kWebhookNameBytesMax) {
+        return "not a header name";
+    }
+    if (is_reserved(lowercase_name)) {
+        return "this header is set by Headgate or by the connection";
+    }
+    if (value.size() > limits::kWebhookHeaderBytesMax) {
+        return "the value is too long";
+    }
+    return is_field_value(value) ? "" : "the value has control characters";
+}
+
+// Writes each header twice: to the request, and to the record.
+class HeaderWriter {
+ public:
+    explicit HeaderWriter(DeliveryHeaders& headers) : headers_(headers) { headers_.redacted = "{"; }
+    // An event type or trace id is checked at the edge; here only what could break the request is held back.
+    void add(std::string_view name, std::string_view value) {
+        if (is_field_value(value)) {
+            headers_.lines.add(name, value);
+            record(name, value);
+        }
+    }
+    void add_masked(std::string_view name, std::string_view value) {
+        headers_.lines.add(name, value);
+        record(name, "***");
+    }
+    void finish() { headers_.redacted += '}'; }
+
+ private:
+    void record(std::string_view name, std::string_view value) {
+        if (headers_.redacted.size() > 1) {
+            headers_.redacted += ',';
+        }
+        append_json_string(headers_.redacted, name);
+        headers_.redacted += ':';
+        append_json_string(headers_.redacted, value);
+    }
+
+    DeliveryHeaders& headers_;
+};
+
+}  // namespace
+
+Result<void> validate_webhook_headers(const std::vector<std::pair<std::string, std::string>>& headers) {
+    if (headers.size() > limits::kWebhookHeadersMax) {
+        return fail(ErrorCode::kUnprocessable,
+                    "headers: at most " + std::to_string(limits::kWebhookHeadersMax) + " of them");
+    }
+    std::vector<std::string> names;
+    for (const auto& [name, value] : headers) {
+        names.push_back(to_lower(name));
+        if (const std::string_view problem = header_problem(names.back(), value); !problem.empty()) {
+            // The name may be what is wrong with it: it is not repeated when it is not a token.
+            const std::string_view shown = is_token(name) ? std::string_view(name) : std::string_view("?");
+            return fail(ErrorCode::kUnprocessable, "headers: " + std::string(shown) + ": " + std::string(problem));
+        }
+    }
+    std::sort(names.begin(), names.end());
+    if (const auto twice = std::adjacent_find(names.begin(), names.end()); twice != names.end()) {
+        return fail(ErrorCode::kUnprocessable, "headers: " + *twice + ": given twice");
+    }
+    return {};
+}
+
+SigningKeys make_signing_keys(const std::vector<WebhookSecret>& secrets) {
+    SigningKeys signing;
+    for (const WebhookSecret& secret : secrets) {
+        signing.keys.push_back(
+            {HmacSha256Key(secret.key_bytes), secret.expires_at.value_or(std::numeric_limits<TimeMs>::max())});
+    }
+    return signing;
+}
+
+DeliveryHeaders build_delivery_headers(const DeliveryHeadersInput& input) {
+    const std::int64_t seconds = input.now / 1000;
+    std::string signatures;
+    std::string sha256_header;
+    for (const SigningKeys::Key& key : input.keys.keys) {
+        if (key.expires_at <= input.now) {
+            continue;
+        }
+        if (signatures.empty()) {
+            sha256_header = sign_sha256_hex(key.hmac, input.body);
+        } else {
+            signatures += ' ';
+        }
+        signatures += sign_standard_v1(key.hmac, input.event.id, seconds, input.body);
+    }
+    DeliveryHeaders headers;
+    HeaderWriter writer(headers);
+    writer.add("Content-Type", input.webhook.content_type);
+    writer.add("User-Agent", input.user_agent);
+    writer.add("webhook-id", input.event.id);
+    writer.add("webhook-timestamp", std::to_string(seconds));
+    if (!signatures.empty()) {
+        writer.add("webhook-signature", signatures);
+        writer.add("X-Webhook-Signature", sha256_header);
+    }
+    writer.add("X-Webhook-Event", input.event.type);
+    writer.add("X-Webhook-Delivery", input.delivery_id);
+    if (!input.event.traceparent.empty()) {
+        writer.add("traceparent", input.event.traceparent);
+    }
+    for (const auto& [name, value] : input.webhook.headers) {
+        if (header_problem(to_lower(name), value).empty()) {
+            writer.add_masked(name, value);
+        }
+    }
+    writer.finish();
+    return headers;
+}
+
+}  // namespace headgate

@@ -1,0 +1,96 @@
+// Sends HTTP requests to endpoints that nobody vouches for: one thread around a libcurl multi
+// handle, keep-alive over HTTP/1.1 and HTTP/2, every socket and every request checked by the
+// TargetGuard, every response bounded in time and in bytes. Input: HttpRequest; output: HttpResponse,
+// handed back in batches on the event loop. Used by the dispatcher, by the test button and by
+// everything else that follows a URL of a customer.
+//
+// No redirects, no proxy of the environment, no cookies, TLS always verified.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sidecar/deliver/target_guard.h"
+
+namespace headgate {
+
+// The header lines of one request in one buffer, as libcurl reads them.
+class HeaderLines {
+ public:
+    void add(std::string_view name, std::string_view value);
+    // "Name: value" NUL "Name: value" NUL …
+    [[nodiscard]] std::string& bytes() noexcept { return bytes_; }
+
+ private:
+    std::string bytes_;
+};
+
+struct HttpRequest {
+    std::string url;
+    HeaderLines headers;
+    std::shared_ptr<const std::string> body;  // null: GET; else POST, sent from here without a copy
+    std::int64_t timeout_ms = 30'000;         // in total, from the start to the last byte of the response
+    std::shared_ptr<const std::vector<std::string>> org_networks;  // as TargetGuard takes them; null: none
+};
+
+enum class HttpFailure : std::uint8_t {
+    kNone,  // there is a response, whatever its status
+    kTimeout,
+    kConnection,
+    kTls,
+    kDns,
+    kBlockedAddress,
+    kResponseTooLarge,
+    kInterrupted,  // by abort_all() or the end of the client
+};
+[[nodiscard]] std::string_view failure_name(HttpFailure failure) noexcept;  // the error_type of an attempt
+
+struct HttpResponse {
+    HttpFailure failure = HttpFailure::kNone;
+    std::string message;  // of a failure; no secret in it
+    int status = 0;       // 0 = none was read
+    std::string headers;  // "Name: value" LF …, of the last response head
+    std::string body;     // decoded, its first kResponseKeptBytesMax bytes
+    std::int64_t duration_ms = 0;
+};
+
+// The first value of a response header, without white space around it; empty when there is none.
+[[nodiscard]] std::string_view find_header(std::string_view header_lines, std::string_view name) noexcept;
+// {"Name":"value",…}; repeated headers are joined with a comma and a space.
+[[nodiscard]] std::string headers_json(std::string_view header_lines);
+
+struct HttpClientOptions {
+    int connections_kept_max = 256;
+    std::string ca_file;               // PEM; empty: the system's
+    std::vector<std::string> resolve;  // "host:port:address[,address…]": answers in place of those of DNS
+};
+
+class HttpClient {
+ public:
+    // `done` runs on `executor`, several of them in one handler when they finished together.
+    using Done = std::function<void(HttpResponse)>;
+
+    HttpClient(boost::asio::any_io_executor executor, TargetGuard guard, HttpClientOptions options = {});
+    // Whatever is in flight is reported as kInterrupted first.
+    ~HttpClient();
+    HttpClient(const HttpClient&) = delete;
+    HttpClient& operator=(const HttpClient&) = delete;
+
+    // Any thread. The caller bounds how many are in flight.
+    void submit(HttpRequest request, Done done);
+    boost::asio::awaitable<HttpResponse> send(HttpRequest request);
+    // Ends everything in flight as kInterrupted; later requests are sent as usual. Any thread.
+    void abort_all();
+
+ private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace headgate

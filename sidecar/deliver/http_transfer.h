@@ -1,0 +1,76 @@
+// One request on one pooled libcurl easy handle, and the callbacks that bound it. Runs on the
+// thread of http_client.cpp only.
+#pragma once
+
+#include <curl/curl.h>
+
+#include <chrono>
+#include <cstddef>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "sidecar/deliver/http_client.h"
+
+namespace headgate {
+
+class HttpTransfer {
+ public:
+    // The options that never change are set once here. Throws std::runtime_error if libcurl refuses.
+    HttpTransfer(const TargetGuard& guard, const HttpClientOptions& options);
+    HttpTransfer(const HttpTransfer&) = delete;
+    HttpTransfer& operator=(const HttpTransfer&) = delete;
+
+    [[nodiscard]] CURL* easy() const noexcept { return easy_.get(); }
+    // Sets the handle up for the request. False: its URL is not one that may be sent to (finish() says why).
+    [[nodiscard]] bool start(HttpRequest request, HttpClient::Done done);
+    // A reused connection led where this organization may not go, but the host may have other
+    // addresses: true once, when the request should be sent again on a connection of its own.
+    [[nodiscard]] bool retry_on_own_connection() noexcept;
+    // The response; the handle is ready for the next start().
+    [[nodiscard]] HttpResponse finish(CURLcode code);
+    [[nodiscard]] HttpResponse interrupt();
+    [[nodiscard]] HttpClient::Done take_done() noexcept { return std::move(done_); }
+
+ private:
+    struct EasyDeleter {
+        void operator()(CURL* easy) const noexcept { curl_easy_cleanup(easy); }
+    };
+    struct ListDeleter {
+        void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
+    };
+
+    template <typename Value>
+    void set(CURLoption option, Value value);
+    void link_headers();
+    [[nodiscard]] HttpFailure classify(CURLcode code) const noexcept;
+    [[nodiscard]] bool is_allowed(const IpAddress& address, std::uint16_t port);
+
+    static curl_socket_t on_open_socket(void* self, curlsocktype purpose, curl_sockaddr* address) noexcept;
+    static int on_prerequest(void* self, char* remote_ip, char* local_ip, int remote_port, int local_port) noexcept;
+    static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* self) noexcept;
+    static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* self) noexcept;
+    static int on_progress(void* self, curl_off_t download_total, curl_off_t downloaded, curl_off_t upload_total,
+                           curl_off_t uploaded) noexcept;
+
+    std::unique_ptr<curl_slist, ListDeleter> resolve_;  // read by easy_
+    std::unique_ptr<CURL, EasyDeleter> easy_;
+    const TargetGuard& guard_;
+    HttpRequest request_;
+    HttpClient::Done done_;
+    std::vector<curl_slist> header_nodes_;  // into request_.headers; libcurl reads the list, and frees nothing
+    HttpResponse response_;
+    std::string blocked_because_;
+    std::size_t header_bytes_ = 0;  // of all response heads, 1xx and trailers included
+    std::size_t body_bytes_ = 0;    // inflated
+    bool is_https_ = false;
+    bool is_bad_url_ = false;
+    bool opened_allowed_ = false;   // a socket was opened to an address that is allowed
+    bool blocked_request_ = false;  // refused on the connection that libcurl had chosen
+    bool is_too_large_ = false;
+    bool has_own_connection_ = false;
+    std::chrono::steady_clock::time_point started_;
+    char error_[CURL_ERROR_SIZE] = {};
+};
+
+}  // namespace headgate

@@ -1,0 +1,76 @@
+// The queues of lanes.h.
+#include "sidecar/deliver/lanes.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace headgate {
+
+void Lanes::take_turn(Lane& lane) {
+    if (!lane.is_in_turn && !lane.is_loading && !lane.queue.empty()) {
+        lane.is_in_turn = true;
+        turns_.push_back(&lane);
+    }
+}
+
+int Lanes::share_of(const Lane& lane) const noexcept {
+    return std::min(lane.target->webhook.max_in_flight, std::max(max_in_flight_ - in_flight_, 1));
+}
+
+void Lanes::push(std::string_view webhook_id, HeldDelivery delivery) {
+    Lane* lane = find(webhook_id);
+    if (lane == nullptr) {
+        auto made = std::make_unique<Lane>();
+        made->webhook_id = webhook_id;
+        lane = lanes_.emplace(made->webhook_id, std::move(made)).first->second.get();
+    }
+    lane->queue.push_back(std::move(delivery));
+    take_turn(*lane);
+}
+
+void Lanes::finished(Lane& lane) {
+    --lane.in_flight;
+    --in_flight_;
+    take_turn(lane);
+}
+
+void Lanes::set_target(Lane& lane, std::shared_ptr<const DeliveryTarget> target) {
+    lane.target = std::move(target);
+    lane.is_loading = false;
+    take_turn(lane);
+}
+
+void Lanes::loading_failed(Lane& lane) {
+    lane.is_loading = false;
+    take_turn(lane);
+}
+
+std::deque<HeldDelivery> Lanes::drain(Lane& lane) { return std::exchange(lane.queue, {}); }
+
+Lane* Lanes::find(std::string_view webhook_id) {
+    const auto found = lanes_.find(webhook_id);
+    return found == lanes_.end() ? nullptr : found->second.get();
+}
+
+void Lanes::forget_idle(TimeMs before, const std::function<void(const std::string&)>& forgotten) {
+    std::erase_if(lanes_, [&](const auto& entry) {
+        const Lane& lane = *entry.second;
+        const bool is_idle = lane.queue.empty() && lane.in_flight == 0 && !lane.is_loading && !lane.is_in_turn &&
+                             (lane.target == nullptr || lane.target->loaded_at < before);
+        if (is_idle) {
+            forgotten(entry.first);
+        }
+        return is_idle;
+    });
+}
+
+std::vector<Lane*> Lanes::all() {
+    std::vector<Lane*> lanes;
+    lanes.reserve(lanes_.size());
+    for (const auto& [webhook_id, lane] : lanes_) {
+        lanes.push_back(lane.get());
+    }
+    return lanes;
+}
+
+}  // namespace headgate

@@ -1,0 +1,119 @@
+// The deliveries held in memory, one queue for each webhook, and whose turn it is. Event loop only;
+// no I/O and no clock. Input: accept() of the dispatcher; output: next(). Next file: dispatcher.cpp.
+//
+// This is where ordering, throttling and the circuit breaker of a webhook belong: each is one more
+// reason for next() to pass over a lane.
+#pragma once
+
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sidecar/deliver/body.h"
+#include "sidecar/deliver/delivery_headers.h"
+#include "sidecar/deliver/memory_quota.h"
+#include "sidecar/store/store.h"
+
+namespace headgate {
+
+// A webhook as it was read from the store, made ready for sending.
+struct DeliveryTarget {
+    Webhook webhook;
+    SigningKeys keys;
+    std::shared_ptr<const std::vector<std::string>> org_networks;
+    std::int64_t generation = 0;
+    TimeMs loaded_at = 0;
+};
+
+struct HeldDelivery {
+    std::string delivery_id;
+    std::shared_ptr<EventBodies> event;
+    std::int64_t generation = 0;
+    int attempts = 0;
+    bool has_waited = false;  // in the store, so that its webhook may have changed since it was matched
+};
+
+struct Lane {
+    std::string webhook_id;
+    std::deque<HeldDelivery> queue;
+    int in_flight = 0;
+    std::shared_ptr<const DeliveryTarget> target;  // null: not known yet
+    bool is_loading = false;                       // its target is being read; nothing is sent meanwhile
+    bool is_in_turn = false;
+};
+
+class Lanes {
+ public:
+    explicit Lanes(int max_in_flight) : max_in_flight_(max_in_flight) {}
+
+    void push(std::string_view webhook_id, HeldDelivery delivery);
+    struct Start {
+        Lane* lane = nullptr;
+        HeldDelivery delivery;
+    };
+    // The next delivery to send, round robin over the webhooks that have one, or a null lane. A webhook
+    // gets at most its own max_in_flight, and at most as many as are still free for everyone. Counts as
+    // in flight until finished(). A lane whose target is not `fresh` for its next delivery is put to
+    // `loading` and passed over until set_target().
+    template <typename IsFresh>
+    [[nodiscard]] Start next(IsFresh is_fresh, std::vector<std::string>& loading);
+    void finished(Lane& lane);
+    void set_target(Lane& lane, std::shared_ptr<const DeliveryTarget> target);
+    // The target could not be read: the lane takes its turn, and asks, again.
+    void loading_failed(Lane& lane);
+    // Takes out everything that waits, to be put back or cancelled.
+    [[nodiscard]] std::deque<HeldDelivery> drain(Lane& lane);
+
+    [[nodiscard]] Lane* find(std::string_view webhook_id);
+    // Forgets lanes that hold nothing and whose target was read before `before`; calls forgotten(webhook_id).
+    void forget_idle(TimeMs before, const std::function<void(const std::string&)>& forgotten);
+    [[nodiscard]] int in_flight() const noexcept { return in_flight_; }
+    [[nodiscard]] std::vector<Lane*> all();
+
+ private:
+    void take_turn(Lane& lane);
+    [[nodiscard]] int share_of(const Lane& lane) const noexcept;
+
+    const int max_in_flight_;
+    int in_flight_ = 0;
+    StringMap<std::unique_ptr<Lane>> lanes_;
+    std::deque<Lane*> turns_;
+};
+
+template <typename IsFresh>
+Lanes::Start Lanes::next(IsFresh is_fresh, std::vector<std::string>& loading) {
+    // One full round without a start means that no lane can start.
+    for (std::size_t left = turns_.size(); left > 0 && in_flight_ < max_in_flight_; --left) {
+        Lane& lane = *turns_.front();
+        turns_.pop_front();
+        lane.is_in_turn = false;
+        if (lane.queue.empty() || lane.is_loading) {
+            continue;
+        }
+        if (lane.target == nullptr || !is_fresh(*lane.target, lane.queue.front())) {
+            lane.is_loading = true;
+            loading.push_back(lane.webhook_id);
+            continue;
+        }
+        if (lane.in_flight >= lane.target->webhook.max_in_flight) {
+            continue;  // finished() gives it its turn again
+        }
+        if (lane.in_flight >= share_of(lane)) {
+            take_turn(lane);
+            continue;
+        }
+        Start start{&lane, std::move(lane.queue.front())};
+        lane.queue.pop_front();
+        ++lane.in_flight;
+        ++in_flight_;
+        take_turn(lane);
+        return start;
+    }
+    return {};
+}
+
+}  // namespace headgate

@@ -1,0 +1,47 @@
+// The dispatcher's visits to the store: results in, claimed deliveries out, in as few transactions
+// as possible. Made on the event loop, run on the DB thread. Next file: store.h.
+#pragma once
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "sidecar/deliver/memory_quota.h"
+#include "sidecar/store/store.h"
+
+namespace headgate {
+
+struct ResultBatch {
+    std::vector<AttemptRecord> records;
+    std::size_t written = 0;  // of them, from the front; what a later visit need not repeat
+};
+
+// Writes what is left of the batch. When the store refuses records for good, the batch is halved
+// until only the culprits are left, and those are written without what the network sent; one that is
+// refused even then is logged and given up (the next start finds its delivery in flight). An error
+// is one that may pass: the batch must be kept, and written again.
+using RecordAttempts = std::function<Result<void>(std::span<const AttemptRecord>)>;
+[[nodiscard]] Result<void> write_results(const RecordAttempts& record_attempts, ResultBatch& batch);
+
+struct StoreRound {
+    enum class Claim { kNo, kIfHungry, kYes };
+    struct Outcome {
+        std::vector<ClaimedDelivery> claimed;
+        bool has_looked = false;  // for due deliveries; then:
+        std::optional<TimeMs> next_due_at;
+    };
+
+    std::shared_ptr<ResultBatch> results;
+    std::shared_ptr<MemoryQuota> quota;
+    Claim claim = Claim::kNo;
+    TimeMs now = 0;
+
+    // First the results, then, with the room that they gave back, a claim. After an error the results
+    // are written if `results->written` says so.
+    Result<Outcome> operator()(Store& store) const;
+};
+
+}  // namespace headgate
