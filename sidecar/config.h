@@ -19,6 +19,7 @@ struct Config {
     std::string redis_url = "redis://127.0.0.1:6379";
     std::string redis_keys_url;  // default: redis_url
     std::string redis_prefix = "headgate:";
+    std::string redis_username;
     std::string redis_password_file;
     int redis_shards = 8;
     // [store]

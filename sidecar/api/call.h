@@ -1,0 +1,66 @@
+// What a handler of the management API gets: the request, who sent it, and the services.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/json/fwd.hpp>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/hmac.h"
+#include "common/ip_network.h"
+#include "common/jwks.h"
+#include "sidecar/deliver/target_guard.h"
+#include "sidecar/io/db_executor.h"
+#include "sidecar/io/http_server.h"
+
+namespace headgate {
+
+struct HealthReport {
+    bool is_healthy = false;
+    std::string checks;  // a JSON object
+};
+
+// Everything that handlers may use; made by the app, outlives the server.
+struct ApiServices {
+    DbExecutor& writer;
+    DbExecutor& reader;
+    const HmacSha256Key& pepper;
+    const VerificationKey& token_key;
+    std::int64_t token_lifetime_ms;
+    const TargetGuard& guard;
+    const std::vector<IpNetwork>& trusted_proxies;
+    std::function<boost::asio::awaitable<bool>()> inbox_barrier;  // what was answered 201 before is in the store
+    std::function<void()> keys_changed;
+    std::function<void(std::string_view webhook_id)> webhook_changed;
+    std::function<HealthReport()> health;
+};
+
+// Who sent the request, as its credential says.
+struct Principal {
+    std::string org, key_id, scopes, plan;
+};
+
+struct Call {
+    ServerRequest request;
+    Principal principal;              // empty on routes without authentication
+    std::vector<std::string> params;  // of the route's pattern, percent-decoded, in order
+};
+
+// A named coroutine; parameters by value. `services` outlives every call.
+using Handler = boost::asio::awaitable<ServerResponse> (*)(const ApiServices& services, Call call);
+
+// One file for each resource.
+boost::asio::awaitable<ServerResponse> get_live(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_health(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_token(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_inbox(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_inbox_ack(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_webhook(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> list_webhooks(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_webhook(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> delete_webhook(const ApiServices& services, Call call);
+
+}  // namespace headgate

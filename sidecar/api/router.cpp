@@ -1,0 +1,77 @@
+// The route table and its matching; see router.h. Next files: authenticate.cpp, then the handlers.
+#include "sidecar/api/router.h"
+
+#include <array>
+
+#include "sidecar/api/form.h"
+
+namespace headgate {
+namespace {
+
+constexpr std::array<Route, 9> kRoutes = {{
+    {"GET", "/live", "", get_live},
+    {"GET", "/health", "", get_health},
+    {"POST", "/token", "", post_token},
+    {"GET", "/inbox", "inbox:read", get_inbox},
+    {"POST", "/inbox/{id}/ack", "inbox:ack", post_inbox_ack},
+    {"GET", "/api/webhooks", "webhooks:read", list_webhooks},
+    {"POST", "/api/webhooks", "webhooks:write", post_webhook},
+    {"GET", "/api/webhooks/{id}", "webhooks:read", get_webhook},
+    {"DELETE", "/api/webhooks/{id}", "webhooks:write", delete_webhook},
+}};
+
+std::string_view next_segment(std::string_view& path) {
+    path.remove_prefix(1);  // the slash
+    auto slash = path.find('/');
+    auto segment = path.substr(0, slash);
+    path.remove_prefix(slash == std::string_view::npos ? path.size() : slash);
+    return segment;
+}
+
+// Fills params when the path fits.
+bool fits(std::string_view pattern, std::string_view path, std::vector<std::string>& params) {
+    params.clear();
+    while (!pattern.empty() && !path.empty()) {
+        auto wanted = next_segment(pattern);
+        auto segment = next_segment(path);
+        if (wanted.starts_with('{')) {
+            auto decoded = percent_decode(segment);
+            if (!decoded || decoded->empty()) return false;
+            params.push_back(std::move(*decoded));
+        } else if (wanted != segment) {
+            return false;
+        }
+    }
+    return pattern.empty() && path.empty();
+}
+
+}  // namespace
+
+std::span<const Route> api_routes() noexcept { return kRoutes; }
+
+RouteMatch find_route(std::span<const Route> routes, std::string_view method, std::string_view path) {
+    RouteMatch match;
+    if (path.size() > 1 && path.ends_with('/')) path.remove_suffix(1);
+    if (!path.starts_with('/')) return match;
+    for (const auto& route : routes) {
+        std::vector<std::string> params;
+        if (!fits(route.pattern, path, params)) continue;
+        if (route.method == method || (method == "HEAD" && route.method == "GET")) {
+            match.route = &route;
+            match.params = std::move(params);
+            return match;
+        }
+        if (!match.allow.empty()) match.allow += ", ";
+        match.allow += route.method;
+        if (route.method == "GET") match.allow += ", HEAD";
+    }
+    return match;
+}
+
+bool path_is_protected(std::string_view path) noexcept {
+    for (std::string_view root : {"/api", "/inbox"})
+        if (path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/')) return true;
+    return false;
+}
+
+}  // namespace headgate

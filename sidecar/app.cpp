@@ -1,0 +1,356 @@
+// Starting, watching and stopping the parts; see app.h.
+#include "sidecar/app.h"
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <array>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <csignal>
+#include <optional>
+
+#include "sidecar/api/api.h"
+#include "sidecar/base/log.h"
+#include "sidecar/deliver/dispatcher.h"
+#include "sidecar/ingest/ingest.h"
+#include "sidecar/io/http_server.h"
+#include "sidecar/io/wall_clock.h"
+#include "sidecar/match/subscriptions.h"
+#include "sidecar/projection.h"
+#include "sidecar/vitals.h"
+
+namespace headgate {
+namespace asio = boost::asio;
+using std::chrono::milliseconds;
+using SteadyClock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr int kLanes = 256;
+constexpr milliseconds kRedisTimeout{2'000};
+constexpr milliseconds kSampleInterval{1'000};
+constexpr milliseconds kRenewInterval{2'000};
+constexpr milliseconds kHttpGrace{2'000};
+constexpr milliseconds kDeliveryGrace{5'000};
+constexpr milliseconds kStopDeadline{9'000};
+
+std::string host_and_pid() {
+    char host[256] = "localhost";
+    gethostname(host, sizeof host - 1);
+    return std::string(host) + ":" + std::to_string(getpid());
+}
+
+// What runs on the DB threads.
+struct TakeLeases {
+    std::string owner, kind;
+    int parts;
+    Result<std::int64_t> operator()(Store& store) const {
+        return store.take_leases(owner, kind, parts, wall_clock_ms());
+    }
+};
+struct RenewLeases {
+    std::string owner;
+    Result<void> operator()(Store& store) const { return store.renew_leases(owner, wall_clock_ms()); }
+};
+struct OldestDue {
+    Result<std::optional<TimeMs>> operator()(Store& store) const { return store.oldest_due_at(wall_clock_ms()); }
+};
+
+}  // namespace
+
+struct App::Impl {
+    Impl(Config config_in, Secrets secrets_in)
+        : config(std::move(config_in)), secrets(std::move(secrets_in)), guard(guard_options(config)) {}
+
+    // ---- start, in order ---------------------------------------------------------------------
+
+    Result<void> open() {
+        auto events_address = events_redis(config);
+        if (!events_address) return tl::unexpected(events_address.error());
+        auto keys_address = keys_redis(config);
+        if (!keys_address) return tl::unexpected(keys_address.error());
+        auto store = open_configured_store(config, secrets.master_key, StoreUse::kServe);
+        if (!store) return tl::unexpected(store.error());
+        auto migrated = (*store)->migrate();
+        if (!migrated) return tl::unexpected(migrated.error());
+        auto second = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
+        if (!second) return tl::unexpected(second.error());
+        spdlog::info("store_open migrations_applied={}", *migrated);
+        writer.emplace(std::move(*store));
+        reader.emplace(std::move(*second));
+        ingest_address = *events_address;
+        events.emplace(io.get_executor(), *events_address, kRedisTimeout);
+        if (config.redis_keys_url != config.redis_url) keys.emplace(io.get_executor(), *keys_address, kRedisTimeout);
+        projection.emplace(
+            io.get_executor(), *writer, *events, keys ? *keys : *events,
+            ProjectionOptions{config.redis_prefix, config.redis_shards, secrets.pepper_fp, secrets.token_key.kid});
+        return {};
+    }
+
+    // Everything after opening. What it finds wrong ends up in `failure`.
+    asio::awaitable<void> start_and_wait() {
+        auto started = co_await start();
+        if (!started) {
+            failure = started.error();
+        } else {
+            boost::system::error_code ignored;
+            co_await stop_requested.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+            spdlog::info("stopping");
+            signals.clear();  // a second signal ends the process at once
+        }
+        co_await stop();
+        io.stop();
+    }
+
+    asio::awaitable<Result<void>> start() {
+        auto agreed = co_await projection->agree();
+        if (!agreed && agreed.error().code == ErrorCode::kConflict) co_return agreed;
+        if (!agreed) spdlog::warn("redis_unreachable error={} action=retry", log_value(agreed.error().message));
+
+        TakeLeases shard_leases{owner, "shard", config.redis_shards};
+        auto shard_epoch = co_await writer->run(std::move(shard_leases));
+        if (!shard_epoch) co_return tl::unexpected(shard_epoch.error());
+        TakeLeases lane_leases{owner, "lane", kLanes};
+        auto lane_epoch = co_await writer->run(std::move(lane_leases));
+        if (!lane_epoch) co_return tl::unexpected(lane_epoch.error());
+
+        DispatcherOptions dispatcher_options;
+        dispatcher_options.max_in_flight = config.delivery_max_in_flight;
+        dispatcher_options.guard = guard_options(config);
+        dispatcher.emplace(io.get_executor(), *writer, std::move(dispatcher_options));
+        IngestOptions ingest_options;
+        ingest_options.redis = ingest_address;
+        ingest_options.key_prefix = config.redis_prefix;
+        ingest_options.shards = config.redis_shards;
+        ingest_options.epoch = *shard_epoch;
+        ingest.emplace(io.get_executor(), *writer, subscriptions, *dispatcher, std::move(ingest_options));
+
+        make_api();
+        auto listening = server->listen();
+        if (!listening) co_return tl::unexpected(listening.error());
+
+        spawn("redis", follow_redis(agreed.has_value()));
+        spawn("dispatcher", dispatcher->run());
+        spawn("http", server->run());
+        spawn("store_watch", watch_store());
+        spawn("status", publish_status());
+        spawn("leases", renew_leases());
+        spdlog::info("listening address={} owner={}", *listening, owner);
+        co_return Result<void>{};
+    }
+
+    void make_api() {
+        api.emplace(ApiServices{
+            *writer, *reader, secrets.pepper, secrets.token_key, config.tokens_lifetime_ms, guard,
+            config.http_trusted_proxies, [this] { return ingest->wait_until_caught_up(milliseconds(1000)); },
+            [this] { projection->poke(); }, [this](std::string_view webhook_id) { dispatcher->invalidate(webhook_id); },
+            [this] { return health_report(sample()); }});
+        HttpServerOptions options;
+        options.listen = config.http_listen;
+        server.emplace(io.get_executor(), std::move(options),
+                       [this](ServerRequest request) { return api->handle(std::move(request)); });
+    }
+
+    // ---- while running -----------------------------------------------------------------------
+
+    // Redis may be away at start: its streams are read once we know that they are ours.
+    asio::awaitable<void> follow_redis(bool agreed) {
+        while (!agreed && !is_stopping) {
+            co_await pause(milliseconds(250));
+            if (is_stopping) break;
+            auto answer = co_await projection->agree();
+            agreed = answer.has_value();
+            if (!agreed && answer.error().code == ErrorCode::kConflict) {
+                give_up(answer.error());
+                co_return;
+            }
+        }
+        if (is_stopping) co_return;
+        spawn("projection", projection->run());
+        spawn("ingest", ingest->run());
+    }
+
+    asio::awaitable<void> watch_store() {
+        while (!is_stopping) {
+            OldestDue read;
+            auto oldest = co_await reader->run(std::move(read));
+            if (oldest) {
+                store_answered = SteadyClock::now();
+                oldest_due_at = oldest->value_or(0);
+            } else {
+                spdlog::warn("store_failed error={}", log_value(oldest.error().message));
+            }
+            co_await pause(kSampleInterval);
+        }
+    }
+
+    asio::awaitable<void> publish_status() {
+        std::string key = config.redis_prefix + "status:sidecar:" + owner;
+        while (!is_stopping) {
+            auto sent = co_await events->send(status_commands(sample(), key), kStatusReplies);
+            if (!sent) spdlog::debug("status_failed error={}", log_value(sent.error().message));
+            co_await pause(kSampleInterval);
+        }
+    }
+
+    // A store that fails for a while costs no lease: with one instance nobody else can take them. A lease that
+    // another instance holds means that we must not write again.
+    asio::awaitable<void> renew_leases() {
+        while (!is_stopping) {
+            co_await pause(kRenewInterval);
+            if (is_stopping) break;
+            RenewLeases renew{owner};
+            auto renewed = co_await writer->run(std::move(renew));
+            if (!renewed && renewed.error().code == ErrorCode::kLeaseLost) give_up(renewed.error());
+        }
+    }
+
+    Vitals sample() const {
+        Vitals vitals;
+        auto since = [](SteadyClock::time_point then) {
+            return std::chrono::duration_cast<milliseconds>(SteadyClock::now() - then).count();
+        };
+        TimeMs now = wall_clock_ms();
+        vitals.uptime_ms = since(started_at);
+        vitals.redis_silent_ms = events->silent_ms();
+        if (keys) vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, keys->silent_ms());
+        vitals.store_silent_ms = since(store_answered);
+        TimeMs undrained_at = ingest->counters().oldest_undrained_ms;
+        if (undrained_at != 0) vitals.oldest_undrained_ms = std::max<TimeMs>(0, now - undrained_at);
+        if (oldest_due_at != 0) vitals.oldest_due_ms = std::max<TimeMs>(0, now - oldest_due_at);
+        vitals.is_projected = projection->is_projected();
+        vitals.drained = ingest->counters().drained;
+        const auto& sent = dispatcher->counters();
+        vitals.delivered = sent.delivered;
+        vitals.failed = sent.failed;
+        vitals.retried = sent.retried;
+        vitals.dead = sent.dead;
+        vitals.in_flight = sent.in_flight;
+        vitals.shards = config.redis_shards;
+        vitals.lanes = kLanes;
+        return vitals;
+    }
+
+    // ---- stop, in reverse --------------------------------------------------------------------
+
+    asio::awaitable<void> stop() {
+        is_stopping = true;
+        auto deadline = SteadyClock::now() + kStopDeadline;
+        if (server) {
+            server->stop();
+            co_await server->drain(kHttpGrace);
+        }
+        if (ingest) ingest->stop();
+        if (dispatcher) co_await dispatcher->stop(kDeliveryGrace);
+        projection->stop();
+        stop_waiters.cancel();
+        while (running > 0 && SteadyClock::now() < deadline) {
+            boost::system::error_code ignored;
+            part_ended.expires_at(deadline);
+            co_await part_ended.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+        }
+        if (running > 0) spdlog::warn("stopped_late parts={}", running);
+    }
+
+    void give_up(Error error) {
+        spdlog::error("giving_up error={}", log_value(error.message));
+        failure = std::move(error);
+        stop_requested.cancel();
+    }
+
+    // Ends early when the app stops.
+    asio::awaitable<void> pause(milliseconds duration) {
+        if (is_stopping) co_return;
+        asio::steady_timer timer(io, duration);
+        Sleeper sleeper(stop_waiters, timer);
+        boost::system::error_code ignored;
+        co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    }
+
+    void spawn(const char* name, asio::awaitable<void> part) {
+        ++running;
+        asio::co_spawn(io, std::move(part), [this, name](const std::exception_ptr& thrown) {
+            --running;
+            part_ended.cancel();
+            if (!thrown) return;
+            try {
+                std::rethrow_exception(thrown);
+            } catch (const std::exception& error) {
+                give_up(Error{ErrorCode::kInternal, std::string(name) + " ended: " + error.what()});
+            }
+        });
+    }
+
+    // The timers of pause(), so that stopping wakes them.
+    struct Sleepers {
+        std::vector<asio::steady_timer*> timers;
+        void cancel() {
+            for (auto* timer : timers) timer->cancel();
+        }
+    };
+    struct Sleeper {
+        Sleeper(Sleepers& all, asio::steady_timer& timer) : all_(all), timer_(&timer) { all_.timers.push_back(timer_); }
+        ~Sleeper() { std::erase(all_.timers, timer_); }
+        Sleeper(const Sleeper&) = delete;
+        Sleeper& operator=(const Sleeper&) = delete;
+        Sleepers& all_;
+        asio::steady_timer* timer_;
+    };
+
+    Config config;
+    Secrets secrets;
+    TargetGuard guard;
+    std::string owner = host_and_pid();
+    SteadyClock::time_point started_at = SteadyClock::now();
+
+    // Declared so that each is destroyed before what it uses. A part that ended late is destroyed with the io_context.
+    Sleepers stop_waiters;
+    asio::io_context io{1};
+    asio::signal_set signals{io, SIGTERM, SIGINT};
+    asio::steady_timer stop_requested{io, SteadyClock::time_point::max()};
+    asio::steady_timer part_ended{io};
+    std::optional<DbExecutor> writer, reader;
+    RedisAddress ingest_address;
+    std::optional<RedisClient> events, keys;
+    std::optional<Projection> projection;
+    Subscriptions subscriptions;
+    std::optional<Dispatcher> dispatcher;
+    std::optional<Ingest> ingest;
+    std::optional<Api> api;
+    std::optional<HttpServer> server;
+
+    SteadyClock::time_point store_answered = SteadyClock::now();
+    TimeMs oldest_due_at = 0;
+    int running = 0;
+    bool is_stopping = false;
+    std::optional<Error> failure;
+};
+
+App::App(Config config, Secrets secrets) : impl_(std::make_unique<Impl>(std::move(config), std::move(secrets))) {}
+App::~App() = default;
+
+Result<void> App::run() {
+    auto opened = impl_->open();
+    if (!opened) return opened;
+    impl_->signals.async_wait([impl = impl_.get()](const boost::system::error_code& ec, int) {
+        if (!ec) impl->stop_requested.cancel();
+    });
+    asio::co_spawn(impl_->io, impl_->start_and_wait(), [](const std::exception_ptr& thrown) {
+        if (thrown) std::rethrow_exception(thrown);
+    });
+    try {
+        impl_->io.run();
+    } catch (const std::exception& error) {
+        return fail(ErrorCode::kInternal, error.what());
+    }
+    if (impl_->failure) return tl::unexpected(*impl_->failure);
+    spdlog::info("stopped");
+    return {};
+}
+
+}  // namespace headgate

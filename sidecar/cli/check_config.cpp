@@ -1,0 +1,159 @@
+// headgate check-config: every problem of the configuration and of what it names, at once.
+#include <hiredis/hiredis.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/json.hpp>
+#include <filesystem>
+#include <optional>
+
+#include "common/resp.h"
+#include "sidecar/cli/command.h"
+#include "sidecar/cli/output.h"
+
+namespace headgate {
+namespace {
+
+constexpr std::chrono::milliseconds kRedisTimeout{3'000};
+
+class Findings {
+ public:
+    void ok(std::string_view check, std::string detail) { add(check, "ok", std::move(detail)); }
+    void warning(std::string_view check, std::string detail) { add(check, "warning", std::move(detail)); }
+    void problem(std::string_view check, std::string detail) {
+        ++problems_;
+        add(check, "problem", std::move(detail));
+    }
+    [[nodiscard]] const boost::json::array& rows() const { return rows_; }
+    [[nodiscard]] int problems() const { return problems_; }
+
+ private:
+    void add(std::string_view check, std::string_view result, std::string detail) {
+        boost::json::object row;
+        row.emplace("check", check);
+        row.emplace("result", result);
+        row.emplace("detail", std::move(detail));
+        rows_.push_back(std::move(row));
+    }
+    boost::json::array rows_;
+    int problems_ = 0;
+};
+
+boost::asio::awaitable<Result<std::vector<RedisReplyPtr>>> ask(RedisClient& redis) {
+    std::string commands;
+    RespWriter(commands)
+        .command("PING")
+        .command("CONFIG", "GET", "maxmemory-policy")
+        .command("CONFIG", "GET", "appendonly")
+        .command("CONFIG", "GET", "appendfsync");
+    co_return co_await redis.send(std::move(commands), 4);
+}
+
+// The value of a CONFIG GET reply; nullopt when an ACL or a hosting service forbids the command.
+std::optional<std::string> config_value(const redisReply& reply) {
+    if (reply.type != REDIS_REPLY_ARRAY || reply.elements != 2 || reply.element[1]->str == nullptr) return std::nullopt;
+    return std::string(reply.element[1]->str, reply.element[1]->len);
+}
+
+void judge_redis(const std::vector<RedisReplyPtr>& replies, std::string_view check, Findings& findings) {
+    if (replies[0]->type == REDIS_REPLY_ERROR)
+        return findings.problem(check, "Redis refuses us: " + std::string(replies[0]->str, replies[0]->len));
+    findings.ok(check, "answers");
+    auto policy = config_value(*replies[1]);
+    if (!policy)
+        findings.warning(check, "does not say its eviction policy; it must be noeviction");
+    else if (*policy != "noeviction")
+        findings.problem(check,
+                         "maxmemory-policy is " + *policy +
+                             ": it may throw events away; run: redis-cli config set maxmemory-policy noeviction");
+    auto append_only = config_value(*replies[2]);
+    auto fsync = config_value(*replies[3]);
+    if (append_only && *append_only != "yes")
+        findings.warning(check,
+                         "appendonly is off: events that were answered 201 are lost when Redis dies; run: "
+                         "redis-cli config set appendonly yes");
+    else if (fsync && *fsync != "always")
+        findings.warning(check, "appendfsync is " + *fsync +
+                                    ": about 2 s of events can be lost when Redis dies; `always` loses none");
+}
+
+void check_redis(const Result<RedisAddress>& address, std::string_view check, Findings& findings) {
+    if (!address) return findings.problem(check, address.error().message);
+    boost::asio::io_context io(1);
+    RedisClient redis(io.get_executor(), *address, kRedisTimeout);
+    std::optional<Result<std::vector<RedisReplyPtr>>> answer;
+    boost::asio::co_spawn(io, ask(redis), [&](const std::exception_ptr& thrown, auto replies) {
+        if (!thrown) answer = std::move(replies);
+        redis.close();
+    });
+    io.run();
+    if (!answer || !*answer)
+        return findings.problem(check, (answer ? answer->error().message : std::string("no answer")) +
+                                           "; is Redis running there? `headgate serve` starts without it and waits");
+    judge_redis(**answer, check, findings);
+}
+
+void check_store(const Config& config, Findings& findings) {
+    if (config.store_url.starts_with("sqlite:")) {
+        std::filesystem::path path = config.store_url.substr(7);
+        std::error_code ec;
+        if (!std::filesystem::is_directory(path.parent_path(), ec))
+            return findings.problem("store.url", "the directory " + path.parent_path().string() + " does not exist");
+        if (!std::filesystem::exists(path, ec))
+            return findings.warning("store.url", path.string() + " does not exist yet; `headgate serve` will make it");
+    }
+    auto master_key = load_master_key(config);
+    if (!master_key) return;  // told already
+    StoreOptions options;
+    options.url = config.store_url;
+    options.master_key = *master_key;
+    options.read_only = true;
+    auto store = open_store(options);
+    if (!store) return findings.problem("store.url", store.error().message);
+    auto version = (*store)->schema_version();
+    if (!version) return findings.problem("store.url", version.error().message);
+    findings.ok("store.url", "opens; schema version " + std::to_string(*version));
+}
+
+// One finding for each line of an error.
+void add_lines(std::string_view check, std::string_view lines, Findings& findings) {
+    while (!lines.empty()) {
+        auto end = lines.find('\n');
+        findings.problem(check, std::string(lines.substr(0, end)));
+        lines.remove_prefix(end == std::string_view::npos ? lines.size() : end + 1);
+    }
+}
+
+void check_secrets(const Config& config, Findings& findings) {
+    auto secrets = load_secrets(config);
+    if (secrets) return findings.ok("secrets", "pepper, token key and master key can be read");
+    add_lines("secrets", secrets.error().message, findings);
+}
+
+Result<void> check(const Invocation& invocation) {
+    std::string file = config_path(invocation.config_option);
+    Findings findings;
+    auto config = load_config(file);
+    if (!config) {
+        add_lines("configuration", config.error().message, findings);
+    } else {
+        findings.ok("configuration", file);
+        check_secrets(*config, findings);
+        check_store(*config, findings);
+        check_redis(events_redis(*config), "redis.url", findings);
+        if (config->redis_keys_url != config->redis_url) check_redis(keys_redis(*config), "redis.keys_url", findings);
+    }
+    print_table(invocation.json, {"check", "result", "detail"}, findings.rows());
+    if (findings.problems() == 0) return {};
+    return fail(ErrorCode::kInvalidArgument, std::to_string(findings.problems()) + " problem" +
+                                                 (findings.problems() == 1 ? "" : "s") + " in " + file);
+}
+
+}  // namespace
+
+void add_check_config(CLI::App& root, Invocation& invocation) {
+    root.add_subcommand("check-config", "check the configuration and everything that it names")
+        ->callback([&invocation] { invocation.action = [&invocation] { return check(invocation); }; });
+}
+
+}  // namespace headgate

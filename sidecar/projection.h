@@ -1,0 +1,70 @@
+// API keys and revocations: store -> Redis, where the edge reads them.
+//
+// Changes come through the store's outbox, polled every 200 ms and at once after a change by this
+// process. At start, and whenever Redis has lost its memory (headgate:meta says so, or it is
+// another Redis process than before), everything is written again and `projected` is set last:
+// until then the edge calls an unknown key 503, never 401. Runs on the event loop.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "common/result.h"
+#include "sidecar/io/db_executor.h"
+#include "sidecar/io/redis_client.h"
+
+namespace headgate {
+
+struct ProjectionOptions {
+    std::string key_prefix;
+    int shards = 0;
+    std::string pepper_fp;
+    std::string token_kid;
+};
+
+class Projection {
+ public:
+    // `events` and `keys` may be the same client; both outlive the projection.
+    Projection(boost::asio::any_io_executor executor, DbExecutor& db, RedisClient& events, RedisClient& keys,
+               ProjectionOptions options);
+
+    // Writes our contract, shards and pepper into headgate:meta where they are absent, and compares. kConflict: this
+    // Redis belongs to a different installation or shard count, and the message says what to do.
+    boost::asio::awaitable<Result<void>> agree();
+    // Until stop(). Never throws.
+    boost::asio::awaitable<void> run();
+    void stop();
+    // Something in the outbox has just been written.
+    void poke();
+    [[nodiscard]] bool is_projected() const noexcept { return is_projected_; }
+
+ private:
+    boost::asio::awaitable<Result<void>> agree_on(RedisClient& redis);
+    boost::asio::awaitable<Result<void>> step();
+    boost::asio::awaitable<Result<void>> check_memory();
+    boost::asio::awaitable<Result<void>> project_everything();
+    boost::asio::awaitable<Result<void>> project_changes();
+    boost::asio::awaitable<Result<void>> write(std::string commands, std::size_t replies);
+    void add_key(std::string& commands, std::size_t& replies, const ApiKey& key, bool announce) const;
+    void add_revocation(std::string& commands, std::size_t& replies, const Store::ProjectionEntry& entry,
+                        bool announce) const;
+    void announce(std::string& commands, std::size_t& replies, std::string_view op, std::string_view ref,
+                  TimeMs until) const;
+
+    DbExecutor& db_;
+    RedisClient& events_;
+    RedisClient& keys_;
+    ProjectionOptions options_;
+    boost::asio::steady_timer wake_;
+    std::chrono::steady_clock::time_point next_check_;
+    std::string redis_run_id_;
+    std::string last_error_;
+    bool is_projected_ = false;
+    bool is_stopping_ = false;
+};
+
+}  // namespace headgate

@@ -1,0 +1,42 @@
+// What the configuration's values refer to, opened and checked: secrets, addresses, the guard of
+// webhook targets, the store. `serve`, the other commands and check-config share it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "common/hmac.h"
+#include "common/jwks.h"
+#include "common/result.h"
+#include "sidecar/config.h"
+#include "sidecar/deliver/target_guard.h"
+#include "sidecar/io/redis_client.h"
+#include "sidecar/store/store.h"
+
+namespace headgate {
+
+struct Secrets {
+    HmacSha256Key pepper;
+    std::string pepper_fp;
+    VerificationKey token_key;
+    std::string master_key;  // 32 bytes
+};
+
+// Every problem is in the message, one line each.
+[[nodiscard]] Result<Secrets> load_secrets(const Config& config);
+// The master key alone: what commands need that only open the store.
+[[nodiscard]] Result<std::string> load_master_key(const Config& config);
+[[nodiscard]] Result<HmacSha256Key> load_pepper(const Config& config);
+
+[[nodiscard]] Result<RedisAddress> events_redis(const Config& config);
+[[nodiscard]] Result<RedisAddress> keys_redis(const Config& config);
+
+// The ceiling of networks, and our own Redis and API, which no webhook may reach: host names are resolved now.
+[[nodiscard]] TargetGuardOptions guard_options(const Config& config);
+
+enum class StoreUse : std::uint8_t { kServe, kBeside };  // kBeside: another process may hold it
+[[nodiscard]] Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
+                                                                   StoreUse use);
+
+}  // namespace headgate
