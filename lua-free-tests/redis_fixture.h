@@ -2,8 +2,10 @@
 // plain synchronous client for it.
 #pragma once
 
+#include <fcntl.h>
 #include <hiredis/hiredis.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -40,6 +42,11 @@ class RedisFixture {
         argv.push_back(nullptr);
         pid_ = fork();
         if (pid_ == 0) {
+            // It neither outlives a test that crashes nor keeps the pipe open that reads the test's output.
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            int nowhere = open("/dev/null", O_RDWR);
+            dup2(nowhere, STDOUT_FILENO);
+            dup2(nowhere, STDERR_FILENO);
             execvp(argv[0], argv.data());
             _exit(127);
         }

@@ -30,8 +30,8 @@ struct IngestCounters {
     std::atomic<std::int64_t> oldest_undrained_ms{0};  // event time of the oldest entry not yet persisted; 0 = none
 };
 
-// What ingest hands on after the commit and the acknowledgement: deliveries that were claimed for
-// memory at once, and that others became due.
+// What ingest hands on right after the commit, before Redis has acknowledged: deliveries that were
+// claimed for memory at once, and that others became due.
 class DeliverySink {
  public:
     virtual ~DeliverySink() = default;
@@ -50,7 +50,8 @@ class Ingest {
            IngestOptions options);
     ~Ingest();
     // Runs until stop(); heals NOGROUP, reconnects with backoff. First its own pending entries of
-    // every shard (from 0), then new ones. Never throws.
+    // every shard (from 0), then new ones. Never throws. Ends by itself when the lease is lost. The
+    // object, and `db`, must outlive it: it ends after the last acknowledgement.
     boost::asio::awaitable<void> run();
     void stop();
     [[nodiscard]] const IngestCounters& counters() const;

@@ -4,9 +4,12 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/execution/outstanding_work.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/prefer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <exception>
 #include <memory>
 #include <type_traits>
 #include <utility>
@@ -21,16 +24,20 @@ class DbExecutor {
     ~DbExecutor() { pool_.join(); }
 
     // Runs `work(store)` on the thread and resumes the caller on its own executor with the result.
-    // `work` returns a Result<T>; calls run in the order they were made.
+    // `work` returns a Result<T>; calls run in the order they were made. What it throws becomes
+    // kInternal. The caller's io_context must outlive the call; it does not run out of work meanwhile.
+    // Name the lambda first and move it in: g++ 12 destroys a capturing lambda twice that is made
+    // inside an expression with co_await.
     template <typename Work>
     auto run(Work work) -> boost::asio::awaitable<std::invoke_result_t<Work&, Store&>> {
         using R = std::invoke_result_t<Work&, Store&>;
         co_return co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>&, void(R)>(
             [this](auto handler, Work moved_work) {
-                auto executor = boost::asio::get_associated_executor(handler);
+                auto executor = boost::asio::prefer(boost::asio::get_associated_executor(handler),
+                                                    boost::asio::execution::outstanding_work.tracked);
                 boost::asio::post(pool_, [this, executor, handler = std::move(handler),
                                           moved_work = std::move(moved_work)]() mutable {
-                    R result = moved_work(*store_);
+                    R result = guarded<R>(moved_work);
                     boost::asio::post(executor, [handler = std::move(handler), result = std::move(result)]() mutable {
                         std::move(handler)(std::move(result));
                     });
@@ -42,6 +49,15 @@ class DbExecutor {
     void join() { pool_.join(); }
 
  private:
+    template <typename R, typename Work>
+    R guarded(Work& work) {
+        try {
+            return work(*store_);
+        } catch (const std::exception& failure) {
+            return fail(ErrorCode::kInternal, failure.what());
+        }
+    }
+
     std::unique_ptr<Store> store_;
     boost::asio::thread_pool pool_{1};
 };

@@ -2,8 +2,9 @@
 //
 // One RedisClient is one socket. A blocking reader uses its own. Commands are written in the order
 // they were given; replies come back in the same order. A timeout, a protocol error or a closed
-// socket fails every waiter with kUnavailable and closes the connection; the next command
-// reconnects (no hidden retry: the caller decides).
+// socket fails every waiter with kUnavailable and closes the connection; a reply beyond the bound
+// does the same with kTooLarge. The next command reconnects (no hidden retry: the caller decides).
+// All calls are made on the thread of the executor.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -19,6 +20,9 @@
 struct redisReply;
 
 namespace headgate {
+
+// A reply may have this many bytes unless set_reply_bytes_max says otherwise.
+inline constexpr std::size_t kRedisReplyBytesMax = 64 * 1024 * 1024;
 
 struct RedisReplyDeleter {
     void operator()(redisReply* reply) const noexcept;
@@ -49,7 +53,9 @@ class RedisClient {
     boost::asio::awaitable<Result<std::vector<RedisReplyPtr>>> send(std::string commands, std::size_t replies);
     boost::asio::awaitable<Result<std::vector<RedisReplyPtr>>> send(std::string commands, std::size_t replies,
                                                                     std::chrono::milliseconds timeout);
+    // Fails every waiter and closes the socket.
     void close();
+    void set_reply_bytes_max(std::size_t bytes);
     // Milliseconds since the last reply; for /health.
     [[nodiscard]] std::int64_t silent_ms() const;
 

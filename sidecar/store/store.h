@@ -109,12 +109,20 @@ class SubscriptionMatcher {
 
 struct QuarantineEntry {
     std::string stream_id, reason, bytes;  // bytes: the entry as it came, RESP-encoded fields
+    int shard = 0;
+};
+
+// Where an event stood in Redis; the order of ordered webhooks.
+struct StreamPosition {
+    int shard = 0;
+    std::uint64_t ms = 0, seq = 0;  // the stream id
 };
 
 struct PersistBatch {
-    int shard = 0;
-    std::int64_t epoch = 0;  // of the shard's lease; kLeaseLost when it is no longer ours
-    std::span<const EventRecord> events;
+    int shard = 0;                              // of all events, when `positions` is empty
+    std::int64_t epoch = 0;                     // of the shard's lease; kLeaseLost when it is no longer ours
+    std::span<const EventRecord> events;        // in stream order within each shard
+    std::span<const StreamPosition> positions;  // one for each event, or none; every shard named needs its lease
     std::span<const QuarantineEntry> quarantine;
     TimeMs now = 0;
     // How many more deliveries of this webhook fit in memory. The persisted delivery is then
@@ -131,8 +139,9 @@ struct PersistedDelivery {
 
 struct PersistOutcome {
     std::vector<PersistedDelivery> deliveries;
-    std::size_t events_new = 0;        // the others were there already
-    std::size_t events_unmatched = 0;  // left one ledger row each
+    std::size_t events_new = 0;          // the others were there already, or are in quarantine
+    std::size_t events_unmatched = 0;    // left one ledger row each
+    std::size_t events_quarantined = 0;  // of an organization that does not exist
 };
 
 // ---- delivery -------------------------------------------------------------------------------
@@ -178,7 +187,8 @@ class Store {
     virtual Result<int> migrate() = 0;
     virtual Result<int> schema_version() = 0;
 
-    // -- leases. SQLite has one instance (file lock): take_all_leases raises every epoch.
+    // -- leases. SQLite has one instance (file lock): take_leases raises every epoch of the kind, and
+    // returns the new one, the same for all parts.
     virtual Result<std::int64_t> take_leases(std::string_view owner, std::string_view kind, int parts, TimeMs now) = 0;
     virtual Result<void> renew_leases(std::string_view owner, TimeMs now) = 0;
 
@@ -187,11 +197,13 @@ class Store {
 
     // -- delivery
     // Due deliveries (queued or retrying, due_at <= now) become in_flight, oldest due first, at most
-    // room(webhook_id) for each webhook and `total_max` in all.
+    // room(webhook_id) for each webhook and `total_max` in all. Disabled webhooks and suspended
+    // organizations keep theirs.
     virtual Result<std::vector<ClaimedDelivery>> claim_due(TimeMs now, std::size_t total_max,
                                                            const std::function<int(std::string_view)>& room) = 0;
-    // When the next delivery that waits becomes due; nullopt when none waits.
+    // When the next delivery that claim_due could give becomes due; nullopt when none waits.
     virtual Result<std::optional<TimeMs>> next_due_at() = 0;
+    // An attempt of a delivery that is finished already, or was cancelled meanwhile, leaves its row and nothing else.
     virtual Result<void> record_attempts(std::span<const AttemptRecord> attempts) = 0;
     // At start: whatever a dead process left in_flight gets an `interrupted` attempt and is due now.
     virtual Result<std::size_t> recover_in_flight(TimeMs now) = 0;
@@ -204,8 +216,18 @@ class Store {
         std::int64_t generation = 0;
     };
     virtual Result<Target> delivery_target(std::string_view webhook_id) = 0;
-    // operator: oldest delivery that is due and free to start; oldest undelivered for status lines.
+    // operator: the oldest delivery that is due and free to start: queued, of an active webhook.
     virtual Result<std::optional<TimeMs>> oldest_due_at(TimeMs now) = 0;
+    struct Delivery {
+        std::string id, webhook_id, event_id, state, status;
+        int attempts = 0;  // finished, interrupted ones left out
+        TimeMs due_at = 0, created_at = 0, updated_at = 0;
+    };
+    // What became of an event, oldest delivery first. A foreign or unknown event has none.
+    virtual Result<std::vector<Delivery>> deliveries_of_event(std::string_view org, std::string_view event_id) = 0;
+    // In the order they were made. A foreign or unknown delivery is kNotFound.
+    virtual Result<std::vector<AttemptRecord>> attempts_of_delivery(std::string_view org,
+                                                                    std::string_view delivery_id) = 0;
 
     // -- organizations (operator)
     virtual Result<void> create_org(const Organization& org) = 0;
@@ -272,11 +294,16 @@ class Store {
     virtual Result<void> ping() = 0;
 };
 
+// How long a revocation is remembered: longer than any token made from a key can live.
+inline constexpr TimeMs kRevocationKeptMs = 30LL * 24 * 3600 * 1000;
+
 struct StoreOptions {
     std::string url;         // sqlite:/path/file.db
     std::string master_key;  // 32 bytes, decoded
-    bool exclusive = false;  // serve: hold the file lock for the life of the object
+    // serve: hold the file lock for the life of the object. A process's second connection opens without it.
+    bool exclusive = false;
     bool read_only = false;
+    std::vector<std::string> previous_master_keys;  // still open what they sealed
 };
 
 // Opens a connection of its own; call it once for each DbExecutor thread.

@@ -1,0 +1,250 @@
+// links: headgate_store headgate_common
+// The store on SQLite: the conformance suite, and what only this engine has (lock file, schema checks, views).
+#include <sqlite3.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+#include "lua-free-tests/store_conformance.h"  // last
+#include "lua-free-tests/temp_dir.h"
+#include "sidecar/store/store.h"
+
+using namespace headgate;
+using namespace headgate::conformance;
+
+namespace {
+
+const std::string kMasterKey(32, 'k');
+
+StoreOptions options_of(const TempDir& dir) {
+    StoreOptions options;
+    options.url = "sqlite:" + dir.path() + "/store.db";
+    options.master_key = kMasterKey;
+    return options;
+}
+
+class SqliteFactory : public StoreFactory {
+ public:
+    std::unique_ptr<Store> open() override {
+        auto store = open_store(options_of(dir_));
+        if (!store) throw std::runtime_error(store.error().message);
+        return std::move(*store);
+    }
+    std::string raw_bytes() override {
+        std::ostringstream all;
+        for (const auto& entry : std::filesystem::directory_iterator(dir_.path())) {
+            all << std::ifstream(entry.path(), std::ios::binary).rdbuf();
+        }
+        return all.str();
+    }
+
+ private:
+    TempDir dir_;
+};
+
+// Runs SQL beside the store; the first column of the first row as text, or the error.
+std::string sql(const TempDir& dir, const std::string& statement) {
+    sqlite3* db = nullptr;
+    sqlite3_open((dir.path() + "/store.db").c_str(), &db);
+    std::string first;
+    auto keep = [](void* out, int, char** values, char**) {
+        auto& text = *static_cast<std::string*>(out);
+        if (text.empty() && values[0] != nullptr) text = values[0];
+        return 0;
+    };
+    if (sqlite3_exec(db, statement.c_str(), keep, &first, nullptr) != SQLITE_OK) {
+        first = std::string("error: ") + sqlite3_errmsg(db);
+    }
+    sqlite3_close(db);
+    return first;
+}
+
+Organization named_org(const std::string& id) {
+    Organization org;
+    org.id = org.name = id;
+    return org;
+}
+
+std::unique_ptr<Store> migrated(const TempDir& dir) {
+    auto store = open_store(options_of(dir));
+    World::require(store.has_value() && (*store)->migrate().has_value());
+    return std::move(*store);
+}
+
+std::string open_error(const StoreOptions& options) {
+    auto store = open_store(options);
+    return store ? "" : store.error().message;
+}
+
+void test_open_malformed_url_or_key_is_refused(void**) {
+    TempDir dir;
+    StoreOptions options = options_of(dir);
+    options.url = "mysql://x";
+    assert_true(open_error(options).find("store.url") != std::string::npos);
+    options.url = "sqlite:";
+    assert_true(open_error(options).find("store.url") != std::string::npos);
+    options.url = "sqlite:/no/such/directory/store.db";
+    assert_true(open_error(options).find("/no/such/directory") != std::string::npos);
+    options = options_of(dir);
+    options.master_key.pop_back();
+    assert_true(open_error(options).find("32 bytes") != std::string::npos);
+}
+
+void test_open_wrong_master_key_says_so(void**) {
+    TempDir dir;
+    migrated(dir);
+    StoreOptions options = options_of(dir);
+    options.master_key = std::string(32, 'x');
+    assert_true(open_error(options).find("the master key is not the one") != std::string::npos);
+    options.previous_master_keys = {kMasterKey};
+    assert_true(open_error(options).empty());
+}
+
+void test_open_exclusive_twice_names_the_holder(void**) {
+    TempDir dir;
+    StoreOptions options = options_of(dir);
+    options.exclusive = true;
+    int to_parent[2];
+    int to_child[2];
+    World::require(pipe(to_parent) == 0 && pipe(to_child) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        auto held = open_store(options);
+        char byte = held ? 'y' : 'n';
+        (void)!write(to_parent[1], &byte, 1);
+        (void)!read(to_child[0], &byte, 1);
+        _exit(0);
+    }
+    char byte = 0;
+    World::require(read(to_parent[0], &byte, 1) == 1);
+    std::string refused = open_error(options);
+    options.exclusive = false;
+    std::string beside = open_error(options);
+    (void)!write(to_child[1], "q", 1);
+    waitpid(child, nullptr, 0);
+    options.exclusive = true;
+    std::string after = open_error(options);
+    for (int fd : {to_parent[0], to_parent[1], to_child[0], to_child[1]}) close(fd);
+    assert_int_equal(byte, 'y');
+    assert_true(refused.find("another `headgate serve` holds") != std::string::npos);
+    assert_true(refused.ends_with("pid " + std::to_string(child)));
+    assert_true(beside.empty());
+    assert_true(after.empty());  // the lock died with its holder
+}
+
+void test_migrate_newer_or_changed_schema_is_refused(void**) {
+    TempDir dir;
+    auto store = migrated(dir);
+    sql(dir, "UPDATE schema_migrations SET sha256 = 'other' WHERE version = 1");
+    auto changed = store->migrate();
+    assert_true(!changed && changed.error().message.find("another content") != std::string::npos);
+    sql(dir,
+        "INSERT INTO schema_migrations VALUES (9999, '9999_future', '', 0); UPDATE schema_migrations SET sha256 = ''");
+    sql(dir, "DELETE FROM schema_migrations WHERE version < 9999");
+    auto newer = store->migrate();
+    assert_true(!newer && newer.error().message.find("newer than this program") != std::string::npos);
+}
+
+void test_migrated_file_is_in_wal_mode(void**) {
+    TempDir dir;
+    migrated(dir);
+    assert_string_equal(sql(dir, "PRAGMA journal_mode").c_str(), "wal");
+}
+
+void test_integrations_are_unique_also_without_a_user(void**) {
+    TempDir dir;
+    migrated(dir);
+    std::string insert =
+        "INSERT INTO integrations (id, organization_id, integration_type, name, created_at, updated_at) VALUES ";
+    sql(dir, "INSERT INTO organizations (id, name, created_at, updated_at) VALUES ('o', 'o', 0, 0)");
+    assert_string_equal(sql(dir, insert + "('1', 'o', 'slack', 'a', 0, 0)").c_str(), "");
+    assert_true(sql(dir, insert + "('2', 'o', 'slack', 'b', 0, 0)").starts_with("error: UNIQUE"));
+    assert_string_equal(sql(dir, insert + "('3', 'o', 'zoom', 'c', 0, 0)").c_str(), "");
+}
+
+void test_view_webhook_deliveries_shows_attempts_in_seconds(void**) {
+    std::string status;
+    std::string number;
+    std::string when;
+    {
+        TempDir dir;
+        make_factory = nullptr;
+        struct Here : StoreFactory {
+            explicit Here(const TempDir& in) : dir(in) {}
+            std::unique_ptr<Store> open() override { return migrated(dir); }
+            std::string raw_bytes() override { return {}; }
+            const TempDir& dir;
+        };
+        static const TempDir* where;
+        where = &dir;
+        MakeFactory saved = std::exchange(
+            make_factory, []() -> std::unique_ptr<StoreFactory> { return std::make_unique<Here>(*where); });
+        World world;
+        make_factory = saved;
+        OneDelivery one(world);
+        World::require(record(world, world.attempt(one.delivery, AttemptOutcome::kRetry)) == kOk);
+        status = sql(dir, "SELECT status FROM webhook_deliveries");
+        number = sql(dir, "SELECT retry_number || ' ' || is_retry FROM webhook_deliveries");
+        when = sql(dir, "SELECT attempted_at FROM webhook_deliveries");
+    }
+    assert_string_equal(status.c_str(), "failed");
+    assert_string_equal(number.c_str(), "0 0");
+    assert_string_equal(when.c_str(), std::to_string(kNow / 1000).c_str());
+}
+
+// A command line writes beside a running serve: both wait for each other instead of failing.
+void test_two_writers_wait_for_each_other(void**) {
+    TempDir dir;
+    auto first = migrated(dir);
+    auto second = migrated(dir);
+    int failures = 0;
+    auto create = [&failures](Store& store, const std::string& prefix) {
+        int failed = 0;
+        for (int i = 0; i < 200; i++) {
+            failed += store.create_org(named_org(prefix + std::to_string(i))).has_value() ? 0 : 1;
+        }
+        return failed;
+    };
+    int failures_of_other = 0;
+    std::thread other([&] { failures_of_other = create(*second, "b"); });
+    failures = create(*first, "a");
+    other.join();
+    assert_int_equal(failures + failures_of_other, 0);
+    assert_int_equal(first->list_orgs()->size(), 400);
+}
+
+void test_read_only_store_refuses_to_write(void**) {
+    TempDir dir;
+    auto writer = migrated(dir);
+    StoreOptions options = options_of(dir);
+    options.read_only = true;
+    auto reader = open_store(options);
+    assert_true(reader.has_value());
+    assert_true((*reader)->list_orgs().has_value());
+    auto refused = (*reader)->create_org(named_org("o"));
+    assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kUnavailable));
+}
+
+}  // namespace
+
+int main() {
+    make_factory = []() -> std::unique_ptr<StoreFactory> { return std::make_unique<SqliteFactory>(); };
+    std::vector<CMUnitTest> tests = store_conformance_tests();
+    const CMUnitTest own[] = {
+        cmocka_unit_test(test_open_malformed_url_or_key_is_refused),
+        cmocka_unit_test(test_open_wrong_master_key_says_so),
+        cmocka_unit_test(test_open_exclusive_twice_names_the_holder),
+        cmocka_unit_test(test_migrate_newer_or_changed_schema_is_refused),
+        cmocka_unit_test(test_migrated_file_is_in_wal_mode),
+        cmocka_unit_test(test_integrations_are_unique_also_without_a_user),
+        cmocka_unit_test(test_view_webhook_deliveries_shows_attempts_in_seconds),
+        cmocka_unit_test(test_two_writers_wait_for_each_other),
+        cmocka_unit_test(test_read_only_store_refuses_to_write),
+    };
+    tests.insert(tests.end(), std::begin(own), std::end(own));
+    return _cmocka_run_group_tests("store_sqlite", tests.data(), tests.size(), nullptr, nullptr);
+}

@@ -1,0 +1,382 @@
+// The ingest loop: read, persist, hand on, acknowledge. Input: the streams. Output: the store's rows,
+// and deliveries for the dispatcher (deliver/dispatcher.h).
+//
+// One connection reads and may block, a second acknowledges. The acknowledgement of a batch is
+// written while the next one is read; a second acknowledgement waits for the first. Whatever fails
+// between leaves entries pending: they are read again from 0, found as duplicates, and acknowledged.
+#include "sidecar/ingest/ingest.h"
+
+#include <hiredis/hiredis.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "common/limits.h"
+#include "common/resp.h"
+#include "sidecar/base/log.h"
+#include "sidecar/ingest/ingest_batch.h"
+#include "sidecar/ingest/stream_reader.h"
+#include "sidecar/io/failpoint.h"
+#include "sidecar/io/wall_clock.h"
+
+namespace headgate {
+
+namespace asio = boost::asio;
+using asio::redirect_error;
+using asio::use_awaitable;
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+namespace {
+
+constexpr milliseconds kBlock{1000};
+constexpr milliseconds kCommandTimeout{3000};
+constexpr milliseconds kBackoffMin{100};
+constexpr milliseconds kBackoffMax{2000};
+
+std::vector<std::string> shard_keys(const IngestOptions& options) {
+    std::vector<std::string> keys;
+    for (int shard = 0; shard < options.shards; shard++) keys.push_back(stream_key(options.key_prefix, shard));
+    return keys;
+}
+
+bool is_at_or_after(const StreamPosition& a, const StreamPosition& b) {
+    return std::pair(a.ms, a.seq) >= std::pair(b.ms, b.seq);
+}
+
+// The value that follows `name` in a flat list of names and values, or null.
+const redisReply* member(const redisReply& list, std::string_view name) {
+    for (std::size_t i = 0; i + 1 < list.elements; i += 2) {
+        const redisReply& candidate = *list.element[i];
+        if (std::string_view(candidate.str, candidate.len) == name) return list.element[i + 1];
+    }
+    return nullptr;
+}
+
+StreamPosition position_of(const redisReply* id) {
+    StreamPosition position;
+    if (id != nullptr && id->str != nullptr) {
+        (void)parse_stream_id({id->str, static_cast<std::size_t>(id->len)}, position.ms, position.seq);
+    }
+    return position;
+}
+
+}  // namespace
+
+struct Ingest::Impl {
+    Impl(asio::any_io_executor executor_in, DbExecutor& db_in, SubscriptionMatcher& matcher_in, DeliverySink& sink_in,
+         IngestOptions options_in)
+        : executor(std::move(executor_in)),
+          db(db_in),
+          matcher(matcher_in),
+          sink(sink_in),
+          options(std::move(options_in)),
+          keys(shard_keys(options)),
+          read_redis(executor, options.redis, kCommandTimeout),
+          ack_redis(executor, options.redis, kCommandTimeout),
+          reader(read_redis, keys),
+          count(keys.size(), options.batch_max, limits::kStreamReplyBytesMax),
+          persisted(keys.size()),
+          pause(executor),
+          ack_pause(executor),
+          ack_ended(executor) {}
+
+    asio::any_io_executor executor;
+    DbExecutor& db;
+    SubscriptionMatcher& matcher;
+    DeliverySink& sink;
+    IngestOptions options;
+    std::vector<std::string> keys;  // by shard
+    RedisClient read_redis, ack_redis;
+    StreamReader reader;
+    ReadCount count;
+    std::vector<StreamPosition> persisted;  // the newest of each shard
+    IngestCounters counters;
+    bool stopping = false;
+    bool ack_running = false;
+    milliseconds backoff = kBackoffMin;
+    asio::steady_timer pause, ack_pause;
+    asio::steady_timer ack_ended;              // cancelled to wake who waits
+    std::vector<asio::steady_timer*> waiting;  // of wait_until_caught_up, on its callers' stacks
+
+    // Grows from 100 ms to 2 s until something succeeds.
+    asio::awaitable<void> wait_backoff() {
+        if (stopping) co_return;
+        pause.expires_after(backoff);
+        backoff = std::min(backoff * 2, kBackoffMax);
+        boost::system::error_code ignored;
+        co_await pause.async_wait(redirect_error(use_awaitable, ignored));
+    }
+
+    asio::awaitable<void> run() {
+        ReadFrom from = ReadFrom::kPending;
+        while (!stopping) {
+            // The same entries are pending until they are acknowledged.
+            if (from == ReadFrom::kPending) co_await wait_for_ack();
+            Result<ReadReply> read = co_await reader.read(from, count.per_stream(), kBlock);
+            if (stopping) break;
+            if (!read) {
+                // Entries of a reply that was cut are ours and pending.
+                from = ReadFrom::kPending;
+                if (read.error().code == ErrorCode::kTooLarge) {
+                    count.reply_was_too_large();
+                    continue;
+                }
+                spdlog::warn("ingest.redis_away error={} retry_ms={}", log_value(read.error().message),
+                             backoff.count());
+                co_await wait_backoff();
+                continue;
+            }
+            counters.last_redis_reply_ms = wall_clock_ms();
+            if (read->status == ReadStatus::kNoGroup) {
+                from = ReadFrom::kPending;
+                co_await create_groups();
+                continue;
+            }
+            if (read->status == ReadStatus::kRefused) {
+                spdlog::error("ingest.read_refused error={} retry_ms={}", log_value(read->error), backoff.count());
+                co_await wait_backoff();
+                continue;
+            }
+            from = co_await take(std::move(*read), from);
+        }
+        co_await wait_for_ack();
+    }
+
+    // Persists and hands on what was read; returns from where to read next.
+    asio::awaitable<ReadFrom> take(ReadReply read, ReadFrom from) {
+        if (read.status == ReadStatus::kNothing) {
+            backoff = kBackoffMin;
+            counters.oldest_undrained_ms = 0;
+            co_return ReadFrom::kNew;
+        }
+        Result<IngestBatch> decoded = decode_batch(std::move(read.reply), keys);
+        if (!decoded) {
+            spdlog::error("ingest.reply_malformed error={} retry_ms={}", log_value(decoded.error().message),
+                          backoff.count());
+            read_redis.close();
+            co_await wait_backoff();
+            co_return ReadFrom::kPending;
+        }
+        auto batch = std::make_shared<const IngestBatch>(std::move(*decoded));
+        if (batch->entries == 0) co_return ReadFrom::kNew;  // nothing was pending
+        counters.oldest_undrained_ms = batch->oldest_at;
+        bool is_persisted = co_await persist(batch);
+        if (!is_persisted) co_return ReadFrom::kPending;
+
+        std::size_t filled = 0;
+        for (const auto& shard : batch->shards) filled += shard.ids.size() == count.per_stream() ? 1 : 0;
+        // What lies behind a full read is at least about as new as its newest entry.
+        counters.oldest_undrained_ms = filled > 0 ? batch->newest_at : 0;
+        count.observe(batch->reply_bytes, batch->entries, filled);
+        HEADGATE_FAILPOINT("after_commit_before_ack");
+        co_await wait_for_ack();
+        ack_running = true;
+        asio::co_spawn(executor, acknowledge(batch), asio::detached);
+        co_return from;
+    }
+
+    // Until it is committed, or ingest stops. Meanwhile nothing is read: what arrives waits in Redis.
+    asio::awaitable<bool> persist(std::shared_ptr<const IngestBatch> batch) {
+        while (!stopping) {
+            auto work = [this, batch](Store& store) -> Result<PersistProgress> {
+                return persist_batch(store, matcher, sink, *batch, options.epoch, wall_clock_ms());
+            };
+            Result<PersistProgress> done = co_await db.run(std::move(work));
+            if (!done) {  // out of memory, most likely
+                done = PersistProgress{};
+                done->error = Error{ErrorCode::kUnavailable, "the store's thread failed"};
+            }
+            counters.batches++;
+            counters.drained += done->events_new;
+            counters.duplicates += done->duplicates;
+            counters.quarantined += done->quarantined;
+            if (done->quarantined > 0) spdlog::warn("ingest.quarantined entries={}", done->quarantined);
+            std::size_t claimed = done->claimed.size();
+            if (claimed + done->unclaimed > 0) sink.accept(std::move(done->claimed), done->unclaimed);
+            if (!done->error) {
+                note_persisted(*batch);
+                backoff = kBackoffMin;
+                spdlog::debug("ingest.batch entries={} new={} duplicates={} claimed={} queued={} bytes={}",
+                              batch->entries, done->events_new, done->duplicates, claimed, done->unclaimed,
+                              batch->reply_bytes);
+                co_return true;
+            }
+            counters.persist_errors++;
+            spdlog::error("ingest.persist_failed error={} entries={} retry_ms={}", log_value(done->error->message),
+                          batch->entries, backoff.count());
+            if (done->error->code == ErrorCode::kLeaseLost) {
+                stopping = true;  // another instance owns the shards: nothing more may be written
+                co_return false;
+            }
+            co_await wait_backoff();
+        }
+        co_return false;
+    }
+
+    void note_persisted(const IngestBatch& batch) {
+        for (const auto& shard : batch.shards) {
+            StreamPosition& newest = persisted[static_cast<std::size_t>(shard.shard)];
+            if (is_at_or_after(shard.last, newest)) newest = shard.last;
+        }
+        wake_waiting();
+    }
+
+    // Until Redis has done it, or ingest stops.
+    asio::awaitable<void> acknowledge(std::shared_ptr<const IngestBatch> batch) {
+        milliseconds retry = kBackoffMin;
+        for (;;) {
+            bool is_done = co_await try_acknowledge(batch);
+            if (is_done || stopping) break;
+            ack_pause.expires_after(retry);
+            retry = std::min(retry * 2, kBackoffMax);
+            boost::system::error_code ignored;
+            co_await ack_pause.async_wait(redirect_error(use_awaitable, ignored));
+        }
+        HEADGATE_FAILPOINT("after_ack_before_accept");
+        ack_running = false;
+        ack_ended.cancel();
+    }
+
+    asio::awaitable<bool> try_acknowledge(std::shared_ptr<const IngestBatch> batch) {
+        auto replies = co_await ack_redis.send(ack_commands(*batch, keys), kRepliesPerAck * batch->shards.size());
+        if (!replies) {
+            spdlog::warn("ingest.ack_failed error={}", log_value(replies.error().message));
+            co_return false;
+        }
+        for (std::size_t i = kRepliesPerAck - 1; i < replies->size(); i += kRepliesPerAck) {
+            const redisReply& exec = *(*replies)[i];
+            if (exec.type == REDIS_REPLY_ARRAY) continue;
+            spdlog::warn("ingest.ack_refused error={}",
+                         log_value(exec.str != nullptr ? exec.str : "EXEC was discarded"));
+            co_return false;
+        }
+        co_return true;
+    }
+
+    asio::awaitable<void> wait_for_ack() {
+        while (ack_running) {
+            ack_ended.expires_at(steady_clock::time_point::max());
+            boost::system::error_code ignored;
+            co_await ack_ended.async_wait(redirect_error(use_awaitable, ignored));
+        }
+    }
+
+    // At id 0, so that nothing published before is passed over. A group that exists stays as it is.
+    asio::awaitable<void> create_groups() {
+        std::string commands;
+        RespWriter writer(commands);
+        for (const std::string& key : keys) writer.command("XGROUP", "CREATE", key, kConsumerGroup, "0", "MKSTREAM");
+        auto replies = co_await read_redis.send(std::move(commands), keys.size());
+        std::string error = replies ? "" : replies.error().message;
+        if (replies) {
+            for (const RedisReplyPtr& reply : *replies) {
+                if (reply->type != REDIS_REPLY_ERROR) continue;
+                std::string_view text(reply->str, reply->len);
+                if (!text.starts_with("BUSYGROUP")) error = text;
+            }
+        }
+        if (error.empty()) {
+            spdlog::info("ingest.groups_created shards={}", keys.size());
+            co_return;
+        }
+        spdlog::warn("ingest.groups_failed error={} retry_ms={}", log_value(error), backoff.count());
+        co_await wait_backoff();
+    }
+
+    // ---- waiting for what was published before -----------------------------------------------
+
+    // Shards that have entries the store may not have yet, with their newest id.
+    asio::awaitable<Result<std::vector<StreamPosition>>> undrained() {
+        std::string commands;
+        RespWriter lengths(commands);
+        for (const std::string& key : keys) lengths.command("XLEN", key);
+        auto counted = co_await ack_redis.send(std::move(commands), keys.size());
+        if (!counted) co_return tl::unexpected<Error>(counted.error());
+
+        // Entries are deleted only after they were persisted: an empty stream needs no second look.
+        std::vector<StreamPosition> behind;
+        for (std::size_t shard = 0; shard < keys.size(); shard++) {
+            if ((*counted)[shard]->integer > 0) behind.push_back({static_cast<int>(shard), 0, 0});
+        }
+        if (behind.empty()) co_return behind;
+        commands.clear();
+        RespWriter infos(commands);
+        for (const StreamPosition& stream : behind) {
+            const std::string& key = keys[static_cast<std::size_t>(stream.shard)];
+            infos.command("XINFO", "STREAM", key);
+            infos.command("XINFO", "GROUPS", key);
+        }
+        auto replies = co_await ack_redis.send(std::move(commands), 2 * behind.size());
+        if (!replies) co_return tl::unexpected<Error>(replies.error());
+        std::vector<StreamPosition> targets;
+        for (std::size_t i = 0; i < behind.size(); i++) {
+            StreamPosition newest = position_of(member(*(*replies)[2 * i], "last-generated-id"));
+            newest.shard = behind[i].shard;
+            if (!is_all_acknowledged(*(*replies)[2 * i + 1], newest)) targets.push_back(newest);
+        }
+        co_return targets;
+    }
+
+    // Entries that were acknowledged but, against our habit, not deleted: persisted by an earlier process.
+    static bool is_all_acknowledged(const redisReply& groups, const StreamPosition& newest) {
+        for (std::size_t i = 0; i < groups.elements; i++) {
+            const redisReply* name = member(*groups.element[i], "name");
+            if (name == nullptr || std::string_view(name->str, name->len) != kConsumerGroup) continue;
+            const redisReply* pending = member(*groups.element[i], "pending");
+            return pending != nullptr && pending->integer == 0 &&
+                   is_at_or_after(position_of(member(*groups.element[i], "last-delivered-id")), newest);
+        }
+        return false;
+    }
+
+    asio::awaitable<bool> wait_until_caught_up(milliseconds timeout) {
+        steady_clock::time_point deadline = steady_clock::now() + timeout;
+        auto targets = co_await undrained();
+        if (!targets) co_return false;
+        for (;;) {
+            bool is_there = std::all_of(targets->begin(), targets->end(), [this](const StreamPosition& target) {
+                return is_at_or_after(persisted[static_cast<std::size_t>(target.shard)], target);
+            });
+            if (is_there) co_return true;
+            if (stopping || steady_clock::now() >= deadline) co_return false;
+            asio::steady_timer own(executor, deadline);
+            boost::system::error_code ignored;
+            waiting.push_back(&own);
+            co_await own.async_wait(redirect_error(use_awaitable, ignored));
+            waiting.erase(std::find(waiting.begin(), waiting.end(), &own));
+        }
+    }
+
+    void wake_waiting() {
+        for (asio::steady_timer* timer : waiting) timer->cancel();
+    }
+
+    void stop() {
+        stopping = true;
+        pause.cancel();
+        ack_pause.cancel();
+        wake_waiting();
+        read_redis.close();
+    }
+};
+
+Ingest::Ingest(asio::any_io_executor executor, DbExecutor& db, SubscriptionMatcher& matcher, DeliverySink& sink,
+               IngestOptions options)
+    : impl_(std::make_unique<Impl>(std::move(executor), db, matcher, sink, std::move(options))) {}
+
+Ingest::~Ingest() = default;
+
+asio::awaitable<void> Ingest::run() { return impl_->run(); }
+void Ingest::stop() { impl_->stop(); }
+const IngestCounters& Ingest::counters() const { return impl_->counters; }
+asio::awaitable<bool> Ingest::wait_until_caught_up(milliseconds timeout) {
+    return impl_->wait_until_caught_up(timeout);
+}
+
+}  // namespace headgate

@@ -1,0 +1,58 @@
+// One reply of XREADGROUP as a batch: decoded, persisted, acknowledged. Nothing here waits: decoding
+// and the commands are pure, persist_batch runs on the DB thread. Input: stream_reader.h. Next file: ingest.cpp.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sidecar/ingest/ingest.h"
+#include "sidecar/store/store.h"
+
+namespace headgate {
+
+struct IngestBatch {
+    std::shared_ptr<const redisReply> reply;  // what the views below point into
+    std::vector<EventRecord> events;
+    std::vector<StreamPosition> positions;    // one for each event
+    std::vector<QuarantineEntry> quarantine;  // what cannot be decoded
+    struct Shard {
+        int shard = 0;
+        std::vector<std::string_view> ids;  // of every entry, decodable or not
+        StreamPosition last;
+    };
+    std::vector<Shard> shards;  // those with entries
+    std::size_t entries = 0;
+    std::size_t reply_bytes = 0;  // of fields and values
+    std::size_t fullest = 0;      // entries of the stream that gave most
+    TimeMs oldest_at = 0, newest_at = 0;
+};
+
+// kCorrupt when the reply is not of XREADGROUP's shape or names a stream that is not in `keys`
+// (the index of a key is its shard).
+[[nodiscard]] Result<IngestBatch> decode_batch(std::shared_ptr<const redisReply> reply,
+                                               const std::vector<std::string>& keys);
+
+// Per shard MULTI, XACK, XDEL, EXEC: apart, a cut between the two would leave an entry that nothing
+// ever reads again. kRepliesPerAck replies for each shard.
+inline constexpr std::size_t kRepliesPerAck = 4;
+[[nodiscard]] std::string ack_commands(const IngestBatch& batch, const std::vector<std::string>& keys);
+
+// What became of a batch. With an error part of it may have been committed: that part's deliveries
+// are here and must be handed on; persisting the batch again finds its events as duplicates.
+struct PersistProgress {
+    std::vector<ClaimedDelivery> claimed;
+    std::size_t unclaimed = 0;
+    std::size_t events_new = 0, duplicates = 0, quarantined = 0;
+    std::optional<Error> error;  // kUnavailable, kLeaseLost or kCorrupt: of the store, not of an event
+};
+
+// Persists the batch in one transaction. When the store refuses it for what an event holds, the
+// batch is bisected until only the culprit is in quarantine. Reservations of `sink` that no commit used are released.
+[[nodiscard]] PersistProgress persist_batch(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink,
+                                            const IngestBatch& batch, std::int64_t epoch, TimeMs now);
+
+}  // namespace headgate

@@ -1,0 +1,227 @@
+// The persist transaction: a batch of stream entries becomes events, deliveries and ledger rows.
+// Input: ingest/ingest_batch. Output: what the dispatcher may send. The hot path of the store: every
+// statement is prepared once, and each event costs one INSERT and one more for each delivery.
+#include <openssl/rand.h>
+
+#include <algorithm>
+#include <array>
+#include <stdexcept>
+
+#include "common/event_id.h"
+#include "sidecar/store/event_bytes.h"
+#include "sidecar/store/lane.h"
+#include "sidecar/store/sqlite_store.h"
+
+namespace headgate {
+namespace {
+
+constexpr const char* kInsertEvent =
+    "INSERT INTO events (id, organization_id, seq, key_id, type, source, payload, ordering_key, traceparent, via,"
+    " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
+constexpr const char* kInsertDelivery =
+    "INSERT INTO deliveries (id, organization_id, webhook_id, event_id, state, due_at, generation, lane, ordering_key,"
+    " shard, stream_ms, stream_seq, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+constexpr const char* kInsertQuarantine =
+    "INSERT INTO quarantine (shard, stream_id, reason, bytes, created_at) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT DO NOTHING";
+
+// UUIDv7 ids with the randomness of many fetched at once.
+class IdSource {
+ public:
+    explicit IdSource(TimeMs now) : now_(now) {}
+    std::string_view next() {
+        if (used_ == random_.size()) refill();
+        uuid7_format(now_, random_[used_++], text_);
+        return {text_, kEventIdBytes};
+    }
+
+ private:
+    void refill() {
+        if (RAND_bytes(random_[0].data(), static_cast<int>(sizeof random_)) != 1) {
+            throw std::runtime_error("OpenSSL has no randomness");
+        }
+        used_ = 0;
+    }
+    TimeMs now_;
+    std::array<std::array<unsigned char, 10>, 64> random_{};
+    std::size_t used_ = 64;
+    char text_[kEventIdBytes];
+};
+
+}  // namespace
+
+void SqliteStore::check_leases(const PersistBatch& batch) {
+    auto check = [&](int shard) {
+        auto row = db_.query("SELECT epoch FROM leases WHERE kind = 'shard' AND part = ?", shard);
+        if (!row.step() || row.number(0) != batch.epoch) {
+            throw SqliteError({ErrorCode::kLeaseLost, "the lease of shard " + std::to_string(shard) +
+                                                          " is not held at epoch " + std::to_string(batch.epoch)});
+        }
+    };
+    std::vector<int> shards;
+    auto add = [&shards](int shard) {
+        if (std::find(shards.begin(), shards.end(), shard) == shards.end()) shards.push_back(shard);
+    };
+    if (batch.positions.empty()) add(batch.shard);
+    for (const StreamPosition& position : batch.positions) add(position.shard);
+    for (const QuarantineEntry& entry : batch.quarantine) add(entry.shard);
+    for (int shard : shards) check(shard);
+}
+
+// One persist transaction in progress.
+class SqlitePersist {
+ public:
+    SqlitePersist(SqliteStore& store, const PersistBatch& batch, SubscriptionMatcher& matcher)
+        : store_(store), db_(store.db_), batch_(batch), matcher_(matcher), ids_(batch.now) {}
+
+    PersistOutcome run() {
+        store_.check_leases(batch_);
+        lock_organizations();
+        insert_events();
+        for (const QuarantineEntry& entry : batch_.quarantine) quarantine(entry);
+        save_organizations();
+        return std::move(outcome_);
+    }
+
+ private:
+    struct Org {
+        std::string_view id;
+        bool exists = false;
+        bool is_suspended = false;
+        std::int64_t generation = 0, seq = 0;
+        std::int64_t inserted = 0, matched = 0;
+    };
+
+    // Sorted, so that on a store with row locks two transactions never wait for each other in a ring.
+    void lock_organizations() {
+        std::string_view last;
+        for (const EventRecord& event : batch_.events) {
+            if (event.org == last && !orgs_.empty()) continue;
+            last = event.org;
+            if (std::none_of(orgs_.begin(), orgs_.end(), [&](const Org& org) { return org.id == last; })) {
+                orgs_.push_back({.id = last});
+            }
+        }
+        std::sort(orgs_.begin(), orgs_.end(), [](const Org& a, const Org& b) { return a.id < b.id; });
+        for (Org& org : orgs_) {
+            auto row = db_.query(
+                "SELECT generation, seq, is_suspended FROM organizations WHERE id = ? AND deleted_at IS NULL", org.id);
+            if (!row.step()) continue;
+            org.exists = true;
+            org.generation = row.number(0);
+            org.seq = row.number(1);
+            org.is_suspended = row.number(2) != 0;
+        }
+    }
+
+    void load_subscriptions(const Org& org) {
+        std::vector<Webhook> webhooks;
+        auto rows = db_.query("SELECT " HEADGATE_WEBHOOK_COLUMNS
+                              " FROM webhooks WHERE organization_id = ? AND deleted_at IS NULL AND is_active = 1"
+                              " ORDER BY id",
+                              org.id);
+        while (rows.step()) webhooks.push_back(store_.read_webhook(rows, SqliteStore::WithSecrets::kNo));
+        matcher_.load(org.id, org.generation, std::move(webhooks));
+    }
+
+    Org& org_of(const EventRecord& event) {
+        auto found = std::lower_bound(orgs_.begin(), orgs_.end(), event.org,
+                                      [](const Org& org, std::string_view id) { return org.id < id; });
+        return *found;
+    }
+
+    [[nodiscard]] StreamPosition position_of(std::size_t index) const {
+        return batch_.positions.empty() ? StreamPosition{batch_.shard, 0, 0} : batch_.positions[index];
+    }
+
+    void insert_events() {
+        SqliteQuery insert = db_.query(kInsertEvent);
+        for (std::size_t index = 0; index < batch_.events.size(); index++) {
+            const EventRecord& event = batch_.events[index];
+            Org& org = org_of(event);
+            if (!org.exists) {
+                quarantine_stranger(index);
+                continue;
+            }
+            insert.bind_all(event.id, event.org, org.seq + 1, event.key_id, event.type, event.source, event.payload,
+                            event.ordering_key, event.traceparent, event.via, event.at_ms, batch_.now);
+            insert.run();
+            insert.rewind();
+            if (db_.changes() == 0) continue;  // persisted before: its deliveries exist as well
+            org.seq++;
+            org.inserted++;
+            outcome_.events_new++;
+            insert_deliveries(index, org);
+        }
+    }
+
+    void insert_deliveries(std::size_t index, Org& org) {
+        const EventRecord& event = batch_.events[index];
+        // Asked for each event: a matcher that keeps a bounded number of organizations may have
+        // forgotten this one since its last event.
+        if (!matcher_.is_current(org.id, org.generation)) load_subscriptions(org);
+        matches_.clear();
+        matcher_.match(event, matches_);
+        if (matches_.empty()) {
+            db_.execute("INSERT INTO ledger (event_id, organization_id, reason, created_at) VALUES (?, ?, ?, ?)",
+                        event.id, event.org, std::string_view("no_matching_webhook"), batch_.now);
+            outcome_.events_unmatched++;
+            return;
+        }
+        org.matched++;
+        StreamPosition position = position_of(index);
+        SqliteQuery insert = db_.query(kInsertDelivery);
+        for (const SubscriptionMatcher::Match& match : matches_) {
+            // A suspended organization's deliveries wait in the store.
+            bool claimed = batch_.claim && !org.is_suspended && batch_.claim(match.webhook_id);
+            std::string_view id = ids_.next();
+            insert.bind_all(id, event.org, match.webhook_id, event.id,
+                            std::string_view(claimed ? "in_flight" : "queued"), batch_.now, org.generation,
+                            lane_of(match.webhook_id), match.ordered ? event.ordering_key : std::string_view(),
+                            position.shard, static_cast<std::int64_t>(position.ms),
+                            static_cast<std::int64_t>(position.seq), batch_.now, batch_.now);
+            insert.run();
+            insert.rewind();
+            outcome_.deliveries.push_back({std::string(id), match.webhook_id, index, org.generation, claimed});
+        }
+    }
+
+    void quarantine_stranger(std::size_t index) {
+        const EventRecord& event = batch_.events[index];
+        StreamPosition position = position_of(index);
+        quarantine({.stream_id = batch_.positions.empty()
+                                     ? std::string(event.id)
+                                     : std::to_string(position.ms) + "-" + std::to_string(position.seq),
+                    .reason = "organization " + std::string(event.org) + " does not exist",
+                    .bytes = event_bytes(event),
+                    .shard = position.shard});
+        outcome_.events_quarantined++;
+    }
+
+    void quarantine(const QuarantineEntry& entry) {
+        db_.execute(kInsertQuarantine, entry.shard, entry.stream_id, entry.reason, SqliteBlob{entry.bytes}, batch_.now);
+    }
+
+    void save_organizations() {
+        for (const Org& org : orgs_) {
+            if (org.inserted == 0) continue;
+            db_.execute("UPDATE organizations SET seq = ?, matched_events = matched_events + ? WHERE id = ?", org.seq,
+                        org.matched, org.id);
+        }
+    }
+
+    SqliteStore& store_;
+    SqliteConnection& db_;
+    const PersistBatch& batch_;
+    SubscriptionMatcher& matcher_;
+    IdSource ids_;
+    std::vector<Org> orgs_;
+    std::vector<SubscriptionMatcher::Match> matches_;
+    PersistOutcome outcome_;
+};
+
+Result<PersistOutcome> SqliteStore::persist(const PersistBatch& batch, SubscriptionMatcher& matcher) {
+    return write([&] { return SqlitePersist(*this, batch, matcher).run(); });
+}
+
+}  // namespace headgate

@@ -1,0 +1,220 @@
+// Organizations, API keys, and what of them is still to be projected to Redis.
+#include <algorithm>
+
+#include "sidecar/store/sqlite_store.h"
+
+// The columns that read_key expects, in its order.
+#define HEADGATE_KEY_COLUMNS                                                                                          \
+    "id, key_hash, key_prefix, organization_id, coalesce(user_id, ''), name, description, scopes, allowed_ips, plan," \
+    " limits, expires_at, last_used_at, usage_count, is_active, created_at, updated_at"
+
+namespace headgate {
+namespace {
+
+// Lists are one string separated by spaces in the program and in Redis, and a JSON array in the table.
+std::string json_of_words(std::string_view words) {
+    std::vector<std::string> items;
+    while (!words.empty()) {
+        std::size_t end = std::min(words.find(' '), words.size());
+        if (end > 0) items.emplace_back(words.substr(0, end));
+        words.remove_prefix(std::min(end + 1, words.size()));
+    }
+    return to_json_list(items);
+}
+
+std::string words_of_json(std::string_view json) {
+    std::string words;
+    for (const std::string& item : from_json_list(json)) {
+        if (!words.empty()) words += ' ';
+        words += item;
+    }
+    return words;
+}
+
+ApiKey read_key(const SqliteQuery& row) {
+    ApiKey key;
+    key.id = row.text(0);
+    key.key_hash = row.text(1);
+    key.key_prefix = row.text(2);
+    key.org = row.text(3);
+    key.user_id = row.text(4);
+    key.name = row.text(5);
+    key.description = row.text(6);
+    key.scopes = words_of_json(row.view(7));
+    key.allowed_ips = words_of_json(row.view(8));
+    key.plan = row.text(9);
+    key.limits = row.text(10);
+    key.expires_at = row.optional_number(11);
+    key.last_used_at = row.optional_number(12);
+    key.usage_count = row.number(13);
+    key.is_active = row.number(14) != 0;
+    key.created_at = row.number(15);
+    key.updated_at = row.number(16);
+    return key;
+}
+
+Organization read_org(const SqliteQuery& row) {
+    return {.id = row.text(0),
+            .name = row.text(1),
+            .plan = row.text(2),
+            .is_suspended = row.number(3) != 0,
+            .allow_networks = from_json_list(row.view(4)),
+            .created_at = row.number(5),
+            .updated_at = row.number(6)};
+}
+
+}  // namespace
+
+// ---- organizations --------------------------------------------------------------------------
+
+Result<void> SqliteStore::create_org(const Organization& org) {
+    return write([&] {
+        db_.execute(
+            "INSERT INTO organizations (id, name, plan, is_suspended, allow_networks, created_at, updated_at)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            org.id, org.name, org.plan, org.is_suspended, to_json_list(org.allow_networks), org.created_at,
+            org.updated_at);
+    });
+}
+
+Result<std::vector<Organization>> SqliteStore::list_orgs() {
+    return guarded([&] {
+        std::vector<Organization> orgs;
+        auto rows = db_.query(
+            "SELECT id, name, plan, is_suspended, allow_networks, created_at, updated_at FROM organizations"
+            " WHERE deleted_at IS NULL ORDER BY id");
+        while (rows.step()) orgs.push_back(read_org(rows));
+        return orgs;
+    });
+}
+
+Result<Organization> SqliteStore::get_org(std::string_view id) {
+    return guarded([&] {
+        auto row = db_.query(
+            "SELECT id, name, plan, is_suspended, allow_networks, created_at, updated_at FROM organizations"
+            " WHERE id = ? AND deleted_at IS NULL",
+            id);
+        if (!row.step()) throw_not_found("organization", id);
+        return read_org(row);
+    });
+}
+
+// ---- API keys -------------------------------------------------------------------------------
+
+Result<void> SqliteStore::create_key(const ApiKey& key) {
+    return write([&] {
+        if (!db_.query("SELECT 1 FROM organizations WHERE id = ? AND deleted_at IS NULL", key.org).step()) {
+            throw_not_found("organization", key.org);
+        }
+        db_.execute(
+            "INSERT INTO api_keys (id, key_hash, key_prefix, organization_id, user_id, name, description, scopes,"
+            " allowed_ips, plan, limits, expires_at, is_active, created_at, updated_at)"
+            " VALUES (?, ?, ?, ?, nullif(?, ''), ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            key.id, key.key_hash, key.key_prefix, key.org, key.user_id, key.name, key.description,
+            json_of_words(key.scopes), json_of_words(key.allowed_ips), key.plan, key.limits, key.expires_at,
+            key.is_active, key.created_at, key.updated_at);
+        db_.execute("INSERT INTO projections (op, ref) VALUES ('key', ?)", key.id);
+    });
+}
+
+Result<std::vector<ApiKey>> SqliteStore::list_keys(std::string_view org) {
+    return guarded([&] {
+        std::vector<ApiKey> keys;
+        auto rows = db_.query("SELECT " HEADGATE_KEY_COLUMNS
+                              " FROM api_keys WHERE organization_id = ? AND deleted_at IS NULL ORDER BY id",
+                              org);
+        while (rows.step()) keys.push_back(read_key(rows));
+        return keys;
+    });
+}
+
+Result<ApiKey> SqliteStore::get_key(std::string_view org, std::string_view id) {
+    return guarded([&] {
+        auto row = db_.query("SELECT " HEADGATE_KEY_COLUMNS
+                             " FROM api_keys WHERE id = ? AND organization_id = ? AND deleted_at IS NULL",
+                             id, org);
+        if (!row.step()) throw_not_found("API key", id);
+        return read_key(row);
+    });
+}
+
+Result<ApiKey> SqliteStore::get_key_any_org(std::string_view id) {
+    return guarded([&] {
+        auto row = db_.query("SELECT " HEADGATE_KEY_COLUMNS " FROM api_keys WHERE id = ? AND deleted_at IS NULL", id);
+        if (!row.step()) throw_not_found("API key", id);
+        return read_key(row);
+    });
+}
+
+Result<ApiKey> SqliteStore::find_key_by_hash(std::string_view key_hash) {
+    return guarded([&] {
+        auto row = db_.query("SELECT " HEADGATE_KEY_COLUMNS " FROM api_keys WHERE key_hash = ? AND deleted_at IS NULL",
+                             key_hash);
+        // The hash is a credential's: it is not repeated in a message.
+        if (!row.step()) throw SqliteError({ErrorCode::kNotFound, "no API key has this hash"});
+        return read_key(row);
+    });
+}
+
+Result<std::vector<ApiKey>> SqliteStore::keys_after(std::string_view id, std::size_t max) {
+    return guarded([&] {
+        std::vector<ApiKey> keys;
+        auto rows = db_.query("SELECT " HEADGATE_KEY_COLUMNS
+                              " FROM api_keys WHERE id > ? AND deleted_at IS NULL ORDER BY id LIMIT ?",
+                              id, max);
+        while (rows.step()) keys.push_back(read_key(rows));
+        return keys;
+    });
+}
+
+// The key stays visible, inactive; tokens made from it are refused by the revocation.
+Result<void> SqliteStore::revoke_key(std::string_view org, std::string_view id, TimeMs now) {
+    return write([&] {
+        db_.execute(
+            "UPDATE api_keys SET is_active = 0, updated_at = ?1 WHERE id = ?2 AND organization_id = ?3"
+            " AND deleted_at IS NULL AND is_active = 1",
+            now, id, org);
+        if (db_.changes() == 0) {
+            if (!db_.query("SELECT 1 FROM api_keys WHERE id = ? AND organization_id = ? AND deleted_at IS NULL", id,
+                           org)
+                     .step()) {
+                throw_not_found("API key", id);
+            }
+            return;  // revoked before
+        }
+        std::string member = "key:" + std::string(id);
+        TimeMs until = now + kRevocationKeptMs;
+        db_.execute(
+            "INSERT INTO revocations (member, until, created_at) VALUES (?1, ?2, ?3)"
+            " ON CONFLICT (member) DO UPDATE SET until = max(until, excluded.until)",
+            member, until, now);
+        db_.execute("INSERT INTO projections (op, ref) VALUES ('key', ?)", id);
+        db_.execute("INSERT INTO projections (op, ref, until) VALUES ('revoke', ?, ?)", member, until);
+    });
+}
+
+// ---- projection -----------------------------------------------------------------------------
+
+Result<std::vector<Store::ProjectionEntry>> SqliteStore::pending_projections(std::size_t max) {
+    return guarded([&] {
+        std::vector<ProjectionEntry> entries;
+        auto rows = db_.query("SELECT id, op, ref, until FROM projections ORDER BY id LIMIT ?", max);
+        while (rows.step()) entries.push_back({rows.number(0), rows.text(1), rows.text(2), rows.number(3)});
+        return entries;
+    });
+}
+
+Result<void> SqliteStore::finish_projections(std::int64_t up_to_id) {
+    return write([&] { db_.execute("DELETE FROM projections WHERE id <= ?", up_to_id); });
+}
+
+Result<std::vector<Store::ProjectionEntry>> SqliteStore::revocations(TimeMs now) {
+    return guarded([&] {
+        std::vector<ProjectionEntry> entries;
+        auto rows = db_.query("SELECT member, until FROM revocations WHERE until > ? ORDER BY member", now);
+        while (rows.step()) entries.push_back({0, "revoke", rows.text(0), rows.number(1)});
+        return entries;
+    });
+}
+
+}  // namespace headgate

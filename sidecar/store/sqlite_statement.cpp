@@ -1,0 +1,121 @@
+// RAII over SQLite's C interface; see sqlite_statement.h.
+#include "sidecar/store/sqlite_statement.h"
+
+#include <time.h>
+
+namespace headgate {
+namespace {
+
+constexpr std::int64_t kBusyTimeoutNs = 5'000'000'000;
+constexpr std::int64_t kBusyShortWaitNs = 250'000;
+constexpr std::int64_t kBusyLongWaitNs = 2'000'000;
+constexpr int kBusyShortWaits = 40;
+
+// SQLite's own busy handler sleeps up to 100 ms at a time, which would show in the latency of a
+// delivery when two connections of one process take turns. This one asks more often, for as long.
+int wait_while_busy(void*, int calls) {
+    std::int64_t waited_ns = calls <= kBusyShortWaits
+                                 ? calls * kBusyShortWaitNs
+                                 : kBusyShortWaits * kBusyShortWaitNs + (calls - kBusyShortWaits) * kBusyLongWaitNs;
+    if (waited_ns >= kBusyTimeoutNs) return 0;
+    timespec pause{0, calls < kBusyShortWaits ? kBusyShortWaitNs : kBusyLongWaitNs};
+    nanosleep(&pause, nullptr);
+    return 1;
+}
+
+ErrorCode code_of(int sqlite_code) {
+    switch (sqlite_code & 0xff) {
+        case SQLITE_BUSY:
+        case SQLITE_LOCKED:
+        case SQLITE_IOERR:
+        case SQLITE_FULL:
+        case SQLITE_CANTOPEN:
+        case SQLITE_READONLY:
+        case SQLITE_NOMEM:
+        case SQLITE_PERM:
+        case SQLITE_PROTOCOL:
+            return ErrorCode::kUnavailable;
+        case SQLITE_CONSTRAINT:
+            return ErrorCode::kConflict;
+        case SQLITE_CORRUPT:
+        case SQLITE_NOTADB:
+            return ErrorCode::kCorrupt;
+        case SQLITE_TOOBIG:
+            return ErrorCode::kTooLarge;
+        default:
+            return ErrorCode::kInternal;
+    }
+}
+
+[[noreturn]] void raise_error(sqlite3* handle, int code) {
+    std::string message = std::string("SQLite: ") + (handle != nullptr ? sqlite3_errmsg(handle) : sqlite3_errstr(code));
+    throw SqliteError({code_of(code), std::move(message)});
+}
+
+}  // namespace
+
+void SqliteQuery::raise(int code) const { raise_error(sqlite3_db_handle(statement_), code); }
+
+void SqliteQuery::bind(int index, std::string_view text) {
+    // A null pointer would bind NULL; an empty view may hold one.
+    check(sqlite3_bind_text64(statement_, index, text.data() != nullptr ? text.data() : "", text.size(), SQLITE_STATIC,
+                              SQLITE_UTF8));
+}
+void SqliteQuery::bind(int index, std::int64_t number) { check(sqlite3_bind_int64(statement_, index, number)); }
+void SqliteQuery::bind(int index, double number) { check(sqlite3_bind_double(statement_, index, number)); }
+void SqliteQuery::bind(int index, SqliteBlob blob) {
+    check(sqlite3_bind_blob64(statement_, index, blob.bytes.data() != nullptr ? blob.bytes.data() : "",
+                              blob.bytes.size(), SQLITE_STATIC));
+}
+void SqliteQuery::bind(int index, const std::optional<std::int64_t>& number) {
+    check(number ? sqlite3_bind_int64(statement_, index, *number) : sqlite3_bind_null(statement_, index));
+}
+
+bool SqliteQuery::step() {
+    int code = sqlite3_step(statement_);
+    if (code == SQLITE_ROW) return true;
+    if (code != SQLITE_DONE) raise(code);
+    return false;
+}
+
+std::string_view SqliteQuery::view(int column) const {
+    auto* data = static_cast<const char*>(sqlite3_column_blob(statement_, column));
+    auto size = static_cast<std::size_t>(sqlite3_column_bytes(statement_, column));
+    return data == nullptr ? std::string_view() : std::string_view(data, size);
+}
+
+SqliteConnection::SqliteConnection(const std::string& path, bool read_only) {
+    sqlite3* raw = nullptr;
+    int flags = read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
+    int code = sqlite3_open_v2(path.c_str(), &raw, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+    handle_.reset(raw);
+    if (code != SQLITE_OK) {
+        throw SqliteError({code_of(code), "cannot open " + path + ": " + sqlite3_errstr(code)});
+    }
+    sqlite3_busy_handler(raw, wait_while_busy, nullptr);
+    if (!read_only) execute_script("PRAGMA journal_mode = WAL;");
+    // FULL makes every commit durable before it is acknowledged to Redis. The checkpoint takes its
+    // time less often than the default, and rewrites each page once for many commits.
+    execute_script(
+        "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 2000;"
+        "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;");
+}
+
+void SqliteConnection::execute_script(std::string_view sql) {
+    std::string text(sql);
+    int code = sqlite3_exec(handle_.get(), text.c_str(), nullptr, nullptr, nullptr);
+    if (code != SQLITE_OK) raise_error(handle_.get(), code);
+}
+
+sqlite3_stmt* SqliteConnection::prepared(const char* sql) {
+    auto& slot = statements_[sql];
+    if (!slot) {
+        sqlite3_stmt* raw = nullptr;
+        int code = sqlite3_prepare_v3(handle_.get(), sql, -1, SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
+        if (code != SQLITE_OK) raise_error(handle_.get(), code);
+        slot.reset(raw);
+    }
+    return slot.get();
+}
+
+}  // namespace headgate

@@ -1,0 +1,243 @@
+// Opening, migrations, leases and counters; see sqlite_store.h.
+#include "sidecar/store/sqlite_store.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <boost/json/array.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "common/hmac.h"
+#include "sidecar/store/migrations.h"
+
+namespace headgate {
+namespace {
+
+constexpr TimeMs kLeaseMs = 10'000;
+constexpr std::string_view kUrlScheme = "sqlite:";
+constexpr const char* kMasterKeyPlace = "settings|value|master_key_check";
+constexpr std::string_view kMasterKeyText = "headgate";
+
+TimeMs wall_clock_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+Result<SqliteStore::FileLock> lock_for_serving(const std::string& db_path) {
+    std::string path = db_path + ".lock";
+    int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0) return fail(ErrorCode::kUnavailable, "cannot open " + path + ": " + std::strerror(errno));
+    SqliteStore::FileLock lock(fd);
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+        char pid[32] = {};
+        ssize_t length = ::pread(fd, pid, sizeof pid - 1, 0);
+        std::string_view holder(pid, length > 0 ? static_cast<std::size_t>(length) : 0);
+        while (!holder.empty() && holder.back() == '\n') holder.remove_suffix(1);
+        return fail(ErrorCode::kConflict, "another `headgate serve` holds " + db_path + ", pid " +
+                                              (holder.empty() ? "unknown" : std::string(holder)));
+    }
+    std::string pid = std::to_string(::getpid()) + "\n";
+    if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
+        return fail(ErrorCode::kUnavailable, "cannot write " + path + ": " + std::strerror(errno));
+    }
+    return lock;
+}
+
+}  // namespace
+
+SqliteStore::FileLock::~FileLock() {
+    if (fd_ >= 0) ::close(fd_);  // and the lock with it; the file stays, as unlinking it would race
+}
+
+Result<std::unique_ptr<Store>> open_store(const StoreOptions& options) {
+    if (!options.url.starts_with(kUrlScheme) || options.url.size() == kUrlScheme.size()) {
+        return fail(ErrorCode::kInvalidArgument,
+                    "store.url must be sqlite:/path/to/file.db, not \"" + options.url + "\"");
+    }
+    std::string path = options.url.substr(kUrlScheme.size());
+    auto secrets = SecretBox::make(options.master_key, options.previous_master_keys);
+    if (!secrets) return tl::unexpected<Error>(secrets.error());
+    SqliteStore::FileLock lock;
+    if (options.exclusive) {
+        auto held = lock_for_serving(path);
+        if (!held) return tl::unexpected<Error>(held.error());
+        lock = std::move(*held);
+    }
+    try {
+        auto store = std::make_unique<SqliteStore>(path, options.read_only, std::move(*secrets), std::move(lock));
+        auto key_fits = store->check_master_key();
+        if (!key_fits) return tl::unexpected<Error>(key_fits.error());
+        return std::unique_ptr<Store>(std::move(store));
+    } catch (const SqliteError& failure) {
+        return tl::unexpected<Error>(failure.error);
+    }
+}
+
+SqliteStore::SqliteStore(const std::string& path, bool read_only, SecretBox secrets, FileLock lock)
+    : lock_(std::move(lock)), secrets_(std::move(secrets)), db_(path, read_only) {}
+
+void SqliteStore::roll_back() noexcept {
+    // When the rollback itself fails, SQLite has rolled back already (disk full, out of memory).
+    (void)guarded([&] { db_.execute("ROLLBACK"); });
+}
+
+std::string SqliteStore::seal(std::string_view plain, const std::string& place) {
+    auto sealed = secrets_.seal(plain, place);
+    if (!sealed) throw SqliteError(sealed.error());
+    return std::move(*sealed);
+}
+
+std::string SqliteStore::open(std::string_view sealed, const std::string& place) {
+    auto plain = secrets_.open(sealed, place);
+    if (!plain) throw SqliteError({ErrorCode::kCorrupt, place + ": " + plain.error().message});
+    return std::move(*plain);
+}
+
+Result<void> SqliteStore::check_master_key() {
+    return guarded([&] {
+        if (!db_.query("SELECT 1 FROM sqlite_master WHERE name = 'settings'").step()) return;
+        auto row = db_.query("SELECT value FROM settings WHERE name = 'master_key_check'");
+        if (!row.step()) return;
+        auto plain = secrets_.open(row.view(0), kMasterKeyPlace);
+        if (!plain || *plain != kMasterKeyText) {
+            throw SqliteError({ErrorCode::kInvalidArgument,
+                               "the master key is not the one that this store's secrets are encrypted with "
+                               "(security.master_key_file)"});
+        }
+    });
+}
+
+// ---- migrations -----------------------------------------------------------------------------
+
+Result<int> SqliteStore::schema_version() {
+    return guarded([&]() -> int {
+        if (!db_.query("SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'").step()) return 0;
+        auto row = db_.query("SELECT coalesce(max(version), 0) FROM schema_migrations");
+        row.step();
+        return static_cast<int>(row.number(0));
+    });
+}
+
+Result<int> SqliteStore::migrate() {
+    // All of them in one transaction: two processes that start together migrate once.
+    return write([&]() -> int {
+        db_.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
+            " sha256 TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT");
+        int known = static_cast<int>(migrations().size());
+        int applied_before = 0;
+        {
+            auto rows = db_.query("SELECT version, name, sha256 FROM schema_migrations ORDER BY version");
+            while (rows.step()) {
+                auto version = rows.number(0);
+                if (version > known) {
+                    throw SqliteError({ErrorCode::kConflict, "the store's schema is version " +
+                                                                 std::to_string(version) +
+                                                                 ", newer than this program's " +
+                                                                 std::to_string(known) + ": use the newer headgate"});
+                }
+                const Migration& migration = migrations()[static_cast<std::size_t>(version - 1)];
+                if (rows.view(2) != hex_encode(sha256(migration.sql))) {
+                    throw SqliteError({ErrorCode::kConflict, "migration " + rows.text(1) +
+                                                                 " was applied with another content than this "
+                                                                 "program's: it was changed after its release"});
+                }
+                applied_before = static_cast<int>(version);
+            }
+        }
+        for (const Migration& migration : migrations().subspan(static_cast<std::size_t>(applied_before))) {
+            db_.execute_script(migration.sql);
+            db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES (?, ?, ?, ?)",
+                        migration.version, migration.name, hex_encode(sha256(migration.sql)), wall_clock_ms());
+        }
+        db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', ?) ON CONFLICT DO NOTHING",
+                    seal(kMasterKeyText, kMasterKeyPlace));
+        return known - applied_before;
+    });
+}
+
+// ---- leases ---------------------------------------------------------------------------------
+
+Result<std::int64_t> SqliteStore::take_leases(std::string_view owner, std::string_view kind, int parts, TimeMs now) {
+    return write([&]() -> std::int64_t {
+        std::int64_t epoch = 1;
+        {
+            auto row = db_.query("SELECT coalesce(max(epoch), 0) + 1 FROM leases WHERE kind = ?", kind);
+            row.step();
+            epoch = row.number(0);
+        }
+        // Parts beyond `parts` (more shards once than now) lose their old owner as well.
+        db_.execute("UPDATE leases SET owner = ?1, epoch = ?2, until = ?3 WHERE kind = ?4", owner, epoch,
+                    now + kLeaseMs, kind);
+        for (int part = 0; part < parts; part++) {
+            db_.execute(
+                "INSERT INTO leases (kind, part, owner, epoch, until) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                kind, part, owner, epoch, now + kLeaseMs);
+        }
+        return epoch;
+    });
+}
+
+Result<void> SqliteStore::renew_leases(std::string_view owner, TimeMs now) {
+    return write([&] {
+        db_.execute("UPDATE leases SET until = ? WHERE owner = ?", now + kLeaseMs, owner);
+        if (db_.changes() == 0) {
+            throw SqliteError(
+                {ErrorCode::kLeaseLost, "another instance has taken all leases of " + std::string(owner)});
+        }
+    });
+}
+
+// ---- counters -------------------------------------------------------------------------------
+
+Result<Store::Totals> SqliteStore::totals() {
+    return read([&]() -> Totals {
+        Totals totals;
+        auto webhooks =
+            db_.query("SELECT coalesce(sum(total_deliveries), 0), coalesce(sum(failed_deliveries), 0) FROM webhooks");
+        webhooks.step();
+        totals.dead = webhooks.number(1);
+        totals.success = webhooks.number(0) - totals.dead;
+        auto events = db_.query("SELECT coalesce(sum(seq), 0) FROM organizations");
+        events.step();
+        totals.events = events.number(0);
+        auto deliveries = db_.query("SELECT coalesce(max(rowid), 0) FROM deliveries");  // ever made
+        deliveries.step();
+        totals.deliveries = deliveries.number(0);
+        auto pending = db_.query(
+            "SELECT (SELECT count(*) FROM deliveries WHERE state IN ('queued', 'retrying'))"
+            " + (SELECT count(*) FROM deliveries WHERE state = 'in_flight')");
+        pending.step();
+        totals.pending = pending.number(0);
+        auto quarantine = db_.query("SELECT count(*) FROM quarantine");
+        quarantine.step();
+        totals.quarantined = quarantine.number(0);
+        return totals;
+    });
+}
+
+Result<void> SqliteStore::ping() {
+    return guarded([&] { db_.query("SELECT generation FROM organizations LIMIT 1").step(); });
+}
+
+// ---- list columns ---------------------------------------------------------------------------
+
+std::string to_json_list(const std::vector<std::string>& items) {
+    boost::json::array array;
+    for (const std::string& item : items) array.emplace_back(item);
+    return boost::json::serialize(array);
+}
+
+std::vector<std::string> from_json_list(std::string_view text) {
+    std::vector<std::string> items;
+    boost::json::value parsed = boost::json::parse(text);  // throws on what is not JSON: a corrupt row
+    for (const boost::json::value& item : parsed.as_array()) items.emplace_back(item.as_string());
+    return items;
+}
+
+}  // namespace headgate

@@ -1,0 +1,172 @@
+// The store on SQLite: WAL, synchronous=FULL, one file, one writing `headgate serve` (a lock on
+// `<file>.lock`), command-line processes beside it.
+//
+// One class, split by topic: sqlite_store.cpp (opening, migrations, leases, counters),
+// sqlite_ingest.cpp (persist), sqlite_delivery.cpp (claims and results), sqlite_orgs_keys.cpp,
+// sqlite_webhooks.cpp, sqlite_inbox.cpp.
+#pragma once
+
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "sidecar/store/secret_box.h"
+#include "sidecar/store/sqlite_statement.h"
+#include "sidecar/store/store.h"
+
+// The columns that SqliteStore::read_webhook expects, in its order.
+#define HEADGATE_WEBHOOK_COLUMNS                                                                                 \
+    "id, organization_id, name, description, url, events, event_filters, headers, content_type, payload_format," \
+    " ordering, timeout_ms, max_in_flight, retry_count, retry_schedule_ms, retry_delay_ms, backoff_multiplier,"  \
+    " is_active, disabled_reason, version, last_triggered_at, total_deliveries, failed_deliveries, created_at,"  \
+    " updated_at"
+
+namespace headgate {
+
+class SqliteStore final : public Store {
+ public:
+    // A held lock file; closed with the object.
+    class FileLock {
+     public:
+        FileLock() = default;
+        explicit FileLock(int fd) : fd_(fd) {}
+        FileLock(FileLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+        FileLock& operator=(FileLock&& other) noexcept {
+            std::swap(fd_, other.fd_);
+            return *this;
+        }
+        ~FileLock();
+
+     private:
+        int fd_ = -1;
+    };
+
+    // Throws SqliteError when the file cannot be opened.
+    SqliteStore(const std::string& path, bool read_only, SecretBox secrets, FileLock lock);
+
+    // kInvalidArgument when the file's secrets were sealed under a master key that was not given.
+    Result<void> check_master_key();
+
+    Result<int> migrate() override;
+    Result<int> schema_version() override;
+    Result<std::int64_t> take_leases(std::string_view owner, std::string_view kind, int parts, TimeMs now) override;
+    Result<void> renew_leases(std::string_view owner, TimeMs now) override;
+
+    Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) override;
+
+    Result<std::vector<ClaimedDelivery>> claim_due(TimeMs now, std::size_t total_max,
+                                                   const std::function<int(std::string_view)>& room) override;
+    Result<std::optional<TimeMs>> next_due_at() override;
+    Result<void> record_attempts(std::span<const AttemptRecord> attempts) override;
+    Result<std::size_t> recover_in_flight(TimeMs now) override;
+    Result<Target> delivery_target(std::string_view webhook_id) override;
+    Result<std::optional<TimeMs>> oldest_due_at(TimeMs now) override;
+    Result<std::vector<Delivery>> deliveries_of_event(std::string_view org, std::string_view event_id) override;
+    Result<std::vector<AttemptRecord>> attempts_of_delivery(std::string_view org,
+                                                            std::string_view delivery_id) override;
+
+    Result<void> create_org(const Organization& org) override;
+    Result<std::vector<Organization>> list_orgs() override;
+    Result<Organization> get_org(std::string_view id) override;
+
+    Result<void> create_key(const ApiKey& key) override;
+    Result<std::vector<ApiKey>> list_keys(std::string_view org) override;
+    Result<ApiKey> get_key(std::string_view org, std::string_view id) override;
+    Result<ApiKey> find_key_by_hash(std::string_view key_hash) override;
+    Result<void> revoke_key(std::string_view org, std::string_view id, TimeMs now) override;
+
+    Result<std::vector<ProjectionEntry>> pending_projections(std::size_t max) override;
+    Result<void> finish_projections(std::int64_t up_to_id) override;
+    Result<ApiKey> get_key_any_org(std::string_view id) override;
+    Result<std::vector<ApiKey>> keys_after(std::string_view id, std::size_t max) override;
+    Result<std::vector<ProjectionEntry>> revocations(TimeMs now) override;
+
+    Result<void> create_webhook(const Webhook& webhook) override;
+    Result<WebhookList> list_webhooks(std::string_view org, const WebhookFilter& filter) override;
+    Result<Webhook> get_webhook(std::string_view org, std::string_view id) override;
+    Result<DeliveryStats> webhook_stats(std::string_view org, std::string_view id) override;
+    Result<void> delete_webhook(std::string_view org, std::string_view id, TimeMs now) override;
+
+    Result<std::vector<Event>> inbox(std::string_view org, const InboxQuery& query) override;
+    Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) override;
+    Result<Event> get_event(std::string_view org, std::string_view id) override;
+
+    Result<Totals> totals() override;
+    Result<void> ping() override;
+
+ private:
+    // Runs `work` and turns what it throws into an Error.
+    template <typename Work>
+    auto guarded(Work work) -> Result<std::invoke_result_t<Work&>> {
+        try {
+            if constexpr (std::is_void_v<std::invoke_result_t<Work&>>) {
+                work();
+                return {};
+            } else {
+                return work();
+            }
+        } catch (SqliteError& failure) {
+            return tl::unexpected<Error>(std::move(failure.error));
+        } catch (const std::exception& failure) {
+            return fail(ErrorCode::kInternal, std::string("store: ") + failure.what());
+        }
+    }
+    // The same in one transaction, rolled back when `work` throws. IMMEDIATE takes the write lock at
+    // the start: a transaction that read first could not wait for it.
+    template <typename Work>
+    auto write(Work work) -> Result<std::invoke_result_t<Work&>> {
+        return transaction("BEGIN IMMEDIATE", std::move(work));
+    }
+    // Several reads of one state.
+    template <typename Work>
+    auto read(Work work) -> Result<std::invoke_result_t<Work&>> {
+        return transaction("BEGIN", std::move(work));
+    }
+    template <typename Work>
+    auto transaction(const char* begin, Work work) -> Result<std::invoke_result_t<Work&>> {
+        auto result = guarded([&]() -> std::invoke_result_t<Work&> {
+            db_.execute(begin);
+            if constexpr (std::is_void_v<std::invoke_result_t<Work&>>) {
+                work();
+                db_.execute("COMMIT");
+            } else {
+                auto value = work();
+                db_.execute("COMMIT");
+                return value;
+            }
+        });
+        if (!result && db_.in_transaction()) roll_back();
+        return result;
+    }
+    void roll_back() noexcept;
+
+    [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
+    [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
+    void check_leases(const PersistBatch& batch);
+    // Secrets are opened on request only: matching and lists do without them.
+    enum class WithSecrets : bool { kNo, kYes };
+    Webhook read_webhook(const SqliteQuery& row, WithSecrets with_secrets);
+    Event event_row(std::string_view org, std::string_view id);  // throws kNotFound
+    // Webhooks that have waiting deliveries and may send them, with when the first is due.
+    std::vector<std::pair<std::string, TimeMs>> waiting_webhooks();
+    using DueRow = std::pair<TimeMs, std::int64_t>;  // due_at, rowid: the order in which they are sent
+    std::vector<ClaimedDelivery> claim(const std::vector<DueRow>& due, TimeMs now);
+    void raise_generation(std::string_view org, TimeMs now);
+    void disable_webhook(std::string_view id, std::string_view reason, TimeMs now);
+
+    FileLock lock_;
+    SecretBox secrets_;
+    SqliteConnection db_;
+
+    friend class SqlitePersist;
+    friend class SqliteResults;
+};
+
+// JSON arrays of strings, as the list columns hold them.
+[[nodiscard]] std::string to_json_list(const std::vector<std::string>& items);
+[[nodiscard]] std::vector<std::string> from_json_list(std::string_view text);
+[[noreturn]] inline void throw_not_found(std::string_view what, std::string_view id) {
+    throw SqliteError({ErrorCode::kNotFound, std::string(what) + " " + std::string(id) + " does not exist"});
+}
+
+}  // namespace headgate

@@ -1,0 +1,227 @@
+// Webhooks: their rows, secrets and counters. Every change of what is subscribed raises the
+// organization's generation in the same transaction, so that the next persist transaction reads it.
+#include <boost/json/array.hpp>
+#include <boost/json/parse.hpp>
+#include <boost/json/serialize.hpp>
+
+#include "common/event_id.h"
+#include "sidecar/store/sqlite_store.h"
+
+namespace headgate {
+namespace {
+
+std::string header_place(std::string_view webhook_id) { return "webhooks|headers|" + std::string(webhook_id); }
+std::string secret_place(std::string_view secret_id) { return "webhook_secrets|secret|" + std::string(secret_id); }
+
+std::string_view format_name(PayloadFormat format) {
+    switch (format) {
+        case PayloadFormat::kStandard:
+            return "standard";
+        case PayloadFormat::kEnvelope:
+            break;
+    }
+    return "envelope";
+}
+
+std::string to_json_numbers(const std::vector<std::int64_t>& numbers) {
+    boost::json::array array(numbers.begin(), numbers.end());
+    return boost::json::serialize(array);
+}
+
+}  // namespace
+
+void SqliteStore::raise_generation(std::string_view org, TimeMs now) {
+    db_.execute("UPDATE organizations SET generation = generation + 1, updated_at = ? WHERE id = ?", now, org);
+}
+
+Result<void> SqliteStore::create_webhook(const Webhook& webhook) {
+    return write([&] {
+        boost::json::array headers;
+        for (const auto& [name, value] : webhook.headers) {
+            headers.push_back(boost::json::array{name, seal(value, header_place(webhook.id))});
+        }
+        if (!db_.query("SELECT 1 FROM organizations WHERE id = ? AND deleted_at IS NULL", webhook.org).step()) {
+            throw_not_found("organization", webhook.org);
+        }
+        db_.execute("INSERT INTO webhooks (" HEADGATE_WEBHOOK_COLUMNS
+                    ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    webhook.id, webhook.org, webhook.name, webhook.description, webhook.url,
+                    to_json_list(webhook.events), webhook.filters, boost::json::serialize(headers),
+                    webhook.content_type, format_name(webhook.payload_format), webhook.ordering, webhook.timeout_ms,
+                    webhook.max_in_flight, webhook.retry.max_retries, to_json_numbers(webhook.retry.schedule_ms),
+                    webhook.retry.retry_delay_ms, webhook.retry.backoff_multiplier, webhook.is_active,
+                    webhook.disabled_reason, webhook.version, webhook.last_triggered_at,
+                    webhook.success_count + webhook.failure_count, webhook.failure_count, webhook.created_at,
+                    webhook.updated_at);
+        for (const WebhookSecret& secret : webhook.secrets) {
+            std::string id = uuid7(secret.created_at);
+            db_.execute(
+                "INSERT INTO webhook_secrets (id, webhook_id, secret, created_at, expires_at) VALUES (?, ?, ?, ?, ?)",
+                id, webhook.id, seal(secret.key_bytes, secret_place(id)), secret.created_at, secret.expires_at);
+        }
+        raise_generation(webhook.org, webhook.updated_at);
+    });
+}
+
+Webhook SqliteStore::read_webhook(const SqliteQuery& row, WithSecrets with_secrets) {
+    Webhook webhook;
+    webhook.id = row.text(0);
+    webhook.org = row.text(1);
+    webhook.name = row.text(2);
+    webhook.description = row.text(3);
+    webhook.url = row.text(4);
+    webhook.events = from_json_list(row.view(5));
+    webhook.filters = row.text(6);
+    webhook.content_type = row.text(8);
+    webhook.payload_format = row.view(9) == "standard" ? PayloadFormat::kStandard : PayloadFormat::kEnvelope;
+    webhook.ordering = row.text(10);
+    webhook.timeout_ms = row.number(11);
+    webhook.max_in_flight = static_cast<int>(row.number(12));
+    webhook.retry.max_retries = static_cast<int>(row.number(13));
+    boost::json::value schedule = boost::json::parse(row.view(14));
+    for (const boost::json::value& delay : schedule.as_array()) {
+        webhook.retry.schedule_ms.push_back(delay.to_number<std::int64_t>());
+    }
+    webhook.retry.retry_delay_ms = row.number(15);
+    webhook.retry.backoff_multiplier = row.real(16);
+    webhook.is_active = row.number(17) != 0;
+    webhook.disabled_reason = row.text(18);
+    webhook.version = row.number(19);
+    webhook.last_triggered_at = row.optional_number(20);
+    webhook.failure_count = row.number(22);
+    webhook.success_count = row.number(21) - webhook.failure_count;
+    webhook.created_at = row.number(23);
+    webhook.updated_at = row.number(24);
+    if (with_secrets == WithSecrets::kNo) return webhook;
+
+    boost::json::value headers = boost::json::parse(row.view(7));
+    for (const boost::json::value& header : headers.as_array()) {
+        const boost::json::array& pair = header.as_array();
+        webhook.headers.emplace_back(std::string(pair.at(0).as_string()),
+                                     open(pair.at(1).as_string(), header_place(webhook.id)));
+    }
+    auto secrets = db_.query(
+        "SELECT id, secret, created_at, expires_at FROM webhook_secrets WHERE webhook_id = ?"
+        " ORDER BY created_at DESC, id DESC",
+        webhook.id);
+    while (secrets.step()) {
+        webhook.secrets.push_back(
+            {open(secrets.view(1), secret_place(secrets.view(0))), secrets.number(2), secrets.optional_number(3)});
+    }
+    return webhook;
+}
+
+Result<Webhook> SqliteStore::get_webhook(std::string_view org, std::string_view id) {
+    return read([&] {
+        auto row = db_.query("SELECT " HEADGATE_WEBHOOK_COLUMNS
+                             " FROM webhooks WHERE id = ? AND organization_id = ? AND deleted_at IS NULL",
+                             id, org);
+        if (!row.step()) throw_not_found("webhook", id);
+        return read_webhook(row, WithSecrets::kYes);
+    });
+}
+
+Result<Store::Target> SqliteStore::delivery_target(std::string_view webhook_id) {
+    return read([&] {
+        auto row = db_.query("SELECT " HEADGATE_WEBHOOK_COLUMNS ", deleted_at FROM webhooks WHERE id = ?", webhook_id);
+        if (!row.step()) throw_not_found("webhook", webhook_id);
+        Target target;
+        target.webhook = read_webhook(row, WithSecrets::kYes);
+        target.is_deleted = !row.is_null(25);
+        auto org =
+            db_.query("SELECT allow_networks, is_suspended, generation, deleted_at FROM organizations WHERE id = ?",
+                      target.webhook.org);
+        if (!org.step()) throw_not_found("organization", target.webhook.org);
+        target.allow_networks = from_json_list(org.view(0));
+        target.org_suspended = org.number(1) != 0 || !org.is_null(3);
+        target.generation = org.number(2);
+        return target;
+    });
+}
+
+Result<Store::WebhookList> SqliteStore::list_webhooks(std::string_view org, const WebhookFilter& filter) {
+    return read([&] {
+        WebhookList list;
+        // -1 stands for any; the event must be named in the list as it is asked for.
+        int active = filter.is_active ? static_cast<int>(*filter.is_active) : -1;
+        constexpr const char* kPage =
+            "SELECT " HEADGATE_WEBHOOK_COLUMNS
+            " FROM webhooks WHERE organization_id = ?1 AND deleted_at IS NULL AND (?2 = -1 OR is_active = ?2)"
+            " AND (?3 = '' OR EXISTS (SELECT 1 FROM json_each(events) WHERE value = ?3))"
+            " ORDER BY id DESC LIMIT ?4 OFFSET ?5";
+        auto rows = db_.query(kPage, org, active, filter.event, filter.page.limit, filter.page.offset);
+        while (rows.step()) list.webhooks.push_back(read_webhook(rows, WithSecrets::kYes));
+        auto total = db_.query(
+            "SELECT count(*) FROM webhooks WHERE organization_id = ?1 AND deleted_at IS NULL"
+            " AND (?2 = -1 OR is_active = ?2)"
+            " AND (?3 = '' OR EXISTS (SELECT 1 FROM json_each(events) WHERE value = ?3))",
+            org, active, filter.event);
+        total.step();
+        list.total = total.number(0);
+        // The average is of the rates of those webhooks that have one, each weighted alike.
+        auto summary = db_.query(
+            "SELECT count(*), coalesce(sum(is_active), 0), avg(CASE WHEN total_deliveries > 0 THEN"
+            " 100.0 * (total_deliveries - failed_deliveries) / total_deliveries END)"
+            " FROM webhooks WHERE organization_id = ? AND deleted_at IS NULL",
+            org);
+        summary.step();
+        list.total_webhooks = summary.number(0);
+        list.active_webhooks = summary.number(1);
+        if (!summary.is_null(2)) list.avg_success_rate = summary.real(2);
+        auto events = db_.query("SELECT matched_events FROM organizations WHERE id = ?", org);
+        if (events.step()) list.total_events = events.number(0);
+        return list;
+    });
+}
+
+Result<Store::DeliveryStats> SqliteStore::webhook_stats(std::string_view org, std::string_view id) {
+    return guarded([&] {
+        auto row = db_.query(
+            "SELECT total_deliveries, failed_deliveries, response_count, response_ms_sum, last_response_ms"
+            " FROM webhooks WHERE id = ? AND organization_id = ? AND deleted_at IS NULL",
+            id, org);
+        if (!row.step()) throw_not_found("webhook", id);
+        DeliveryStats stats;
+        stats.total = row.number(0);
+        stats.failed = row.number(1);
+        stats.success = stats.total - stats.failed;
+        if (row.number(2) > 0) {
+            stats.avg_response_time_ms = static_cast<double>(row.number(3)) / static_cast<double>(row.number(2));
+        }
+        if (!row.is_null(4)) stats.last_response_time_ms = row.real(4);
+        return stats;
+    });
+}
+
+Result<void> SqliteStore::delete_webhook(std::string_view org, std::string_view id, TimeMs now) {
+    return write([&] {
+        db_.execute(
+            "UPDATE webhooks SET deleted_at = ?1, updated_at = ?1, is_active = 0, version = version + 1"
+            " WHERE id = ?2 AND organization_id = ?3 AND deleted_at IS NULL",
+            now, id, org);
+        if (db_.changes() == 0) throw_not_found("webhook", id);
+        db_.execute(
+            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', updated_at = ?1"
+            " WHERE webhook_id = ?2 AND state IN ('queued', 'retrying')",
+            now, id);
+        db_.execute(
+            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', updated_at = ?1"
+            " WHERE webhook_id = ?2 AND state = 'in_flight'",
+            now, id);
+        raise_generation(org, now);
+    });
+}
+
+void SqliteStore::disable_webhook(std::string_view id, std::string_view reason, TimeMs now) {
+    auto row = db_.query(
+        "UPDATE webhooks SET is_active = 0, disabled_reason = ?, version = version + 1, updated_at = ?"
+        " WHERE id = ? AND is_active = 1 AND deleted_at IS NULL RETURNING organization_id",
+        reason, now, id);
+    if (!row.step()) return;  // somebody was faster
+    std::string org = row.text(0);
+    while (row.step()) {
+    }
+    raise_generation(org, now);
+}
+
+}  // namespace headgate
