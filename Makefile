@@ -1,0 +1,77 @@
+# The front door. `make run` and `make test` install what is missing (scripts/install_deps.sh).
+
+SHELL  := /bin/bash
+JOBS   ?= $(shell nproc)
+PREFIX ?= /usr
+# nginx looks for modules here on Debian; PREFIX moves it with everything else.
+MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
+export JOBS
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build module sidecar run test unit asan asan-unit-build tidy format bench install clean
+
+help:
+	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
+	@echo 'make run ONCE=1     the same, but exit 0 or 1 after the delivery'
+	@echo 'make build          build/ngx_http_headgate_module.so and build/headgate'
+	@echo 'make test           unit tests (also under sanitizers) and integration tests'
+	@echo 'make test T=t/10-*  only these integration tests'
+	@echo 'make asan           unit tests and all integration tests under AddressSanitizer'
+	@echo 'make bench          the benchmark table'
+	@echo 'make tidy format    clang-tidy; clang-format in place'
+	@echo 'make install        DESTDIR= PREFIX=/usr'
+	@echo 'make clean'
+
+deps:
+	@scripts/install_deps.sh build
+
+build: deps
+	@$(MAKE) --no-print-directory module sidecar
+
+module:
+	@scripts/build_module.sh release
+
+sidecar:
+	@echo 'sidecar build/headgate'
+	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo \
+	    -DHEADGATE_TESTS=$$(pkg-config --exists cmocka && echo ON || echo OFF) -- headgate
+	@ln -sf cmake/headgate build/headgate
+
+run:
+	@scripts/install_deps.sh build run
+	@$(MAKE) --no-print-directory module sidecar
+	@scripts/run.sh $(if $(ONCE),--once)
+
+test:
+	@scripts/test.sh $(T)
+
+unit:
+	@scripts/install_deps.sh build test
+	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON
+	@ctest --test-dir build/cmake --output-on-failure -j$(JOBS)
+
+asan:
+	@scripts/test.sh --asan $(T)
+
+tidy:
+	@scripts/install_deps.sh build test tidy
+	@scripts/tidy.sh
+
+format:
+	@scripts/install_deps.sh tidy
+	@git ls-files -co --exclude-standard '*.cpp' '*.h' | xargs clang-format -i
+
+bench: build
+	@scripts/install_deps.sh run test bench
+	@bench/run.sh $(BENCH)
+
+install:
+	@test -e build/headgate -a -e build/ngx_http_headgate_module.so || { echo 'run make build first' >&2; exit 1; }
+	install -D -m 755 build/headgate $(DESTDIR)$(PREFIX)/bin/headgate
+	install -D -m 644 build/ngx_http_headgate_module.so $(DESTDIR)$(MODULE_DIR)/ngx_http_headgate_module.so
+	install -D -m 644 conf/mod-http-headgate.conf \
+	    $(DESTDIR)$(PREFIX)/share/nginx/modules-available/mod-http-headgate.conf
+	install -D -m 644 conf/headgate.service $(DESTDIR)$(PREFIX)/lib/systemd/system/headgate.service
+
+clean:
+	rm -rf build

@@ -1,0 +1,72 @@
+#!/bin/bash
+# Builds the nginx module as any nginx module is built: configure a copy of Debian's nginx-dev tree
+# with that package's own flags and --add-dynamic-module, then `make modules`. The copy is made anew
+# when what configure depends on has changed; otherwise make builds only what is newer.
+#
+# usage: scripts/build_module.sh [release|asan]
+#   release   build/ngx_http_headgate_module.so
+#   asan      build/asan/ngx_http_headgate_module.so, with AddressSanitizer
+# NGINX_SOURCE=DIR builds against another configured-by-us nginx source tree instead of nginx-dev's.
+set -euo pipefail
+repo=$(cd "$(dirname "$0")/.." && pwd)
+cd "$repo"
+
+variant=${1:-release}
+case $variant in
+    release)
+        out=build/ngx_http_headgate_module.so
+        cc_opt="-O2 -g -fno-omit-frame-pointer -fstack-protector-strong -D_FORTIFY_SOURCE=2"
+        ld_opt="-Wl,-z,relro -Wl,-z,now" ;;
+    asan)
+        out=build/asan/ngx_http_headgate_module.so
+        cc_opt="-O1 -g -fno-omit-frame-pointer -fsanitize=address"
+        ld_opt="-fsanitize=address" ;;
+    *) echo "build_module.sh: unknown variant '$variant'" >&2; exit 2 ;;
+esac
+
+source_tree=${NGINX_SOURCE:-/usr/share/nginx/src}
+work=build/nginx-$variant
+log=$work/build.log
+[[ -e $source_tree/auto/configure || -e $source_tree/configure ]] ||
+    { echo "build_module.sh: no nginx sources in $source_tree (package nginx-dev)" >&2; exit 1; }
+
+NGX_CONF_FLAGS=(--with-compat --with-threads --with-http_ssl_module --with-http_v2_module --with-http_realip_module)
+# nginx-dev says here how Debian's nginx was configured.
+# shellcheck disable=SC1091
+[[ -e $source_tree/conf_flags ]] && . "$source_tree/conf_flags"
+
+fail() {
+    # Messages, not the long command lines before them.
+    grep -v -e '^cc ' -e $'^\t-o ' -e $'^\t/' "$log" | tail -n 60 >&2
+    echo "build_module.sh: $1 (full log: $log)" >&2
+    exit 1
+}
+
+fingerprint=$({
+    cat config config.make common/SOURCES 2>/dev/null
+    ls common ngx_module
+    dpkg-query -W -f '${Version}\n' nginx-dev 2>/dev/null || true
+    echo "$source_tree $repo $cc_opt $ld_opt ${NGX_CONF_FLAGS[*]}"
+} | sha256sum)
+if [[ $(cat "$work/fingerprint" 2>/dev/null) != "$fingerprint" ]]; then
+    rm -rf "$work"
+    mkdir -p "$work"
+    cp -a "$source_tree/." "$work/"
+    configure=./configure
+    [[ -e $work/configure ]] || configure=auto/configure
+    echo "module  configuring for nginx in $source_tree"
+    (cd "$work" && "$configure" "${NGX_CONF_FLAGS[@]}" --with-cc-opt="$cc_opt" --with-ld-opt="$ld_opt" \
+        --add-dynamic-module="$repo") >"$log" 2>&1 || fail "configure failed"
+    echo "$fingerprint" >"$work/fingerprint"
+fi
+
+built=$work/objs/ngx_http_headgate_module.so
+make -C "$work" -f objs/Makefile -j"${JOBS:-$(nproc)}" modules >>"$log" 2>&1 || fail "compilation failed"
+
+if ! cmp -s "$built" "$out"; then
+    mkdir -p "$(dirname "$out")"
+    # Never overwrite in place: an nginx that has the old file mapped would crash.
+    cp "$built" "$out.new"
+    mv "$out.new" "$out"
+    echo "module  $out"
+fi

@@ -1,0 +1,90 @@
+#!/bin/bash
+# What `make test` and `make asan` do: dependencies, build, unit tests, the same unit tests under
+# AddressSanitizer and UBSan, integration tests. Goes on after a failure to show all of them, and
+# says in its last line what failed.
+#
+# usage: scripts/test.sh [--asan] [t/FILE.t...]
+#   --asan   run every integration test with the sanitized module too (otherwise only those that
+#            ask for it)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+asan=no
+if [[ ${1:-} == --asan ]]; then
+    asan=yes
+    shift
+fi
+files=("$@")
+[[ ${#files[@]} -gt 0 ]] || files=(t/*.t)
+
+failed=()
+begun=$SECONDS
+step() {
+    local name=$1 from=$SECONDS
+    shift
+    echo "== $name"
+    if "$@"; then
+        echo "== $name: ok ($((SECONDS - from)) s)"
+    else
+        echo "== $name: FAILED ($((SECONDS - from)) s)"
+        failed+=("$name")
+    fi
+}
+
+finish() {
+    local seconds=$((SECONDS - begun))
+    if [[ ${#failed[@]} == 0 ]]; then
+        echo "PASS: everything, in $((seconds / 60)) min $((seconds % 60)) s"
+        exit 0
+    fi
+    local IFS=,
+    echo "FAIL: ${failed[*]} (after $((seconds / 60)) min $((seconds % 60)) s)"
+    exit 1
+}
+
+build_all() {
+    scripts/build_module.sh release &&
+        scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON &&
+        ln -sf cmake/headgate build/headgate &&
+        scripts/build_module.sh asan
+}
+
+# -O1 keeps the sanitized tests quick; -g1 keeps file and line in their reports and the build short.
+build_sanitized_tests() {
+    local tests
+    tests=$(basename -s .cpp lua-free-tests/test_*.cpp)
+    # shellcheck disable=SC2086  # a list of target names
+    scripts/build_cmake.sh build/asan-unit -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" \
+        -DHEADGATE_TESTS=ON -DHEADGATE_SANITIZE=address,undefined -- $tests
+}
+
+unit_tests() {
+    ctest --test-dir "$1" --output-on-failure -j"$(nproc)" --no-tests=error >"$1/ctest.log" 2>&1 ||
+        { cat "$1/ctest.log"; return 1; }
+    grep 'tests passed' "$1/ctest.log"
+}
+
+integration_tests() {
+    [[ $asan == no ]] || export HEADGATE_TEST_ASAN=1
+    prove -j"$(nproc)" --timer -It/lib "${files[@]}"
+}
+
+step dependencies scripts/install_deps.sh build run test
+[[ ${#failed[@]} == 0 ]] || finish
+step build build_all
+[[ ${#failed[@]} == 0 ]] || finish
+
+# The sanitized build uses the processor where the integration tests wait.
+nice -n 10 bash -c "$(declare -f build_sanitized_tests); build_sanitized_tests" >build/asan-unit.log 2>&1 &
+sanitized_build=$!
+trap 'kill "$sanitized_build" 2>/dev/null || true' EXIT
+
+step 'unit tests' unit_tests build/cmake
+step 'integration tests' integration_tests
+
+sanitized() {
+    wait "$sanitized_build" || { tail -n 60 build/asan-unit.log; return 1; }
+    unit_tests build/asan-unit
+}
+step 'unit tests under ASan and UBSan' sanitized
+finish

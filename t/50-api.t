@@ -1,0 +1,162 @@
+# The management API behind nginx: token, inbox, acknowledgement, webhooks, in their shapes, each scoped
+# to the organization of the credential.
+use v5.36;
+use Test::More;
+
+use Headgate::Credentials qw(json);
+use Headgate::Test;
+
+my $t       = Headgate::Test->new;
+my $sidecar = $t->sidecar->serve->wait_until_healthy;
+my $front   = $sidecar->front;
+my $key     = $sidecar->api_key;
+my $other   = $sidecar->run_json('org', 'create', '--name', 'other');
+my $other_id = $other->{id} // $other->{org};
+my $other_key = $sidecar->run_json('key', 'create', '--org', $other_id, '--name', 'admin', '--scopes', 'admin', '--plan', 'enterprise')->{api_key};
+
+sub call ($method, $target, $key, $body = undef, @headers) {
+    my @all = (defined $key ? ('X-API-Key' => $key) : (), @headers);
+    push @all, 'Content-Type' => 'application/json' if defined $body && !grep { /content-type/i } @headers;
+    return $front->request($method, $target, headers => \@all, defined $body ? (body => $body) : ());
+}
+sub is_problem ($answer, $status, $name) {
+    is $answer->status, $status, "$name: $status" or diag $answer->body;
+    is $answer->header('Content-Type'), 'application/problem+json', "$name: problem+json";
+    my $body = eval { $answer->json } // {};
+    is_deeply [@$body{qw(status success)}], [$status, JSON::PP::false], "$name: status and success";
+    ok length($body->{detail} // '') && $body->{detail} eq ($body->{error} // ''), "$name: detail and error";
+}
+$t->wait_for('the second key to be at the edge', sub { call('GET', '/inbox', $other_key)->status == 200 });
+
+# -- health ------------------------------------------------------------------------------------
+is call('GET', '/health', undef)->status, 200, 'GET /health without a credential';
+is call('GET', '/health/', undef)->status, 200, 'with a trailing slash';
+
+# -- token -------------------------------------------------------------------------------------
+sub form (%fields) { join '&', map { my $v = $fields{$_} =~ s/([^A-Za-z0-9_.-])/sprintf '%%%02X', ord $1/ger; "$_=$v" } sort keys %fields }
+my @form = ('Content-Type' => 'application/x-www-form-urlencoded');
+my $answer = call('POST', '/token', undef, form(username => 'api', password => $key), @form);
+is $answer->status, 200, 'POST /token' or diag $answer->body;
+my $token = $answer->json;
+is $token->{token_type} =~ tr/B/b/r, 'bearer', 'token_type';
+is $token->{expires_in}, 86_400, 'expires_in';
+is $token->{scope}, 'admin', 'scope';
+like $token->{access_token}, qr/\A[\w-]+\.[\w-]+\.[\w-]+\z/, 'access_token';
+like $answer->header('Cache-Control') // '', qr/no-store/, 'never cached';
+is call('POST', '/token', undef, form(grant_type => 'client_credentials', client_id => 'api', client_secret => $key), @form)->status, 200,
+    'client_credentials';
+$answer = call('POST', '/token', undef, form(username => 'api', password => 'wrong'), @form);
+is $answer->status, 401, 'a wrong key';
+is $answer->header('Content-Type'), 'application/problem+json', 'a wrong key: problem+json';
+like $answer->json->{error}, qr/\Ainvalid_(?:client|grant)\z/, 'a wrong key: the error code of RFC 6749';
+
+# The token is good at the edge and at the API.
+my @bearer = (Authorization => "Bearer $token->{access_token}");
+is call('GET', '/inbox', undef, undef, @bearer)->status, 200, 'the token opens the API';
+$answer = call('POST', '/events', undef, json({ type => 'token.used', source => 't', payload => { a => 1 } }), @bearer);
+is $answer->status, 201, 'and publishes' or diag $answer->body;
+
+# -- inbox -------------------------------------------------------------------------------------
+my @ids = $answer->json->{id};
+for my $n (2 .. 4) {
+    push @ids, call('POST', '/events', $key, qq({"type":"inbox.test","source":"s$n","payload":{"n":$n, "big":12345678901234567890}}))->json->{id};
+}
+$answer = call('GET', '/inbox', $key);
+is $answer->status, 200, 'GET /inbox';
+my $inbox = $answer->json;
+is ref $inbox, 'ARRAY', 'a bare array';
+is_deeply [map { $_->{id} } @$inbox], [reverse @ids], 'shows what was answered 201, newest first';
+is_deeply [sort keys $inbox->[0]->%*], [qw(created_at id payload source status type updated_at)], 'members';
+like $inbox->[0]{created_at}, qr/\A\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\z/, 'created_at';
+is $inbox->[0]{status}, 'pending', 'pending';
+like $answer->body, qr/12345678901234567890/, 'numbers are left as they came';
+is scalar(call('GET', '/inbox?limit=2', $key)->json->@*), 2, 'limit';
+is_deeply call('GET', '/inbox', $other_key)->json, [], 'another organization sees nothing of it';
+is_problem(call('GET', '/inbox?limit=0', $key), 422, 'limit 0') if call('GET', '/inbox?limit=0', $key)->status == 422;
+is_problem(call('GET', '/inbox', undef), 401, 'no credential');
+
+# -- acknowledgement ---------------------------------------------------------------------------
+is_problem(call('POST', "/inbox/$ids[0]/ack", $other_key, '{}'), 404, "another organization's event");
+for my $body (undef, '{}', '{}') {
+    $answer = call('POST', "/inbox/$ids[0]/ack", $key, $body);
+    is $answer->status, 200, 'acknowledged, and again' or diag $answer->body;
+    is_deeply [@{ $answer->json }{qw(id status)}], [$ids[0], 'delivered'], 'id and status';
+}
+is_deeply [map { $_->{id} } call('GET', '/inbox', $key)->json->@*], [reverse @ids[1 .. 3]], 'it has left the inbox';
+is_problem(call('POST', '/inbox/01930000-0000-7000-8000-000000000000/ack', $key, '{}'), 404, 'an unknown event');
+
+# -- webhooks ----------------------------------------------------------------------------------
+my $wanted = {
+    name => 'Orders', description => 'to the shop', url => 'https://example.com/hook', events => ['order.created', 'order.*'],
+    headers => { 'X-Team' => 'shop', Authorization => 'Bearer secret-of-theirs' }, is_active => JSON::PP::true,
+    retry_config => { max_retries => 3, retry_delay => 5000, backoff_multiplier => 2 }, filters => { order_status => ['paid'], min_amount => 100 },
+};
+$answer = call('POST', '/api/webhooks/', $key, json($wanted));
+is $answer->status, 201, 'POST /api/webhooks/' or diag $answer->body;
+my $created = $answer->json;
+is $created->{success}, JSON::PP::true, 'success';
+is $created->{message}, 'Webhook created successfully', 'message';
+my $webhook = $created->{data}{webhook};
+is $webhook->{$_}, $wanted->{$_}, $_ for qw(name description url);
+is_deeply $webhook->{$_}, $wanted->{$_}, $_ for qw(events retry_config filters);
+like $webhook->{secret}, qr{\Awhsec_[A-Za-z0-9+/]+=*\z}, 'the secret, once';
+is_deeply [@$webhook{qw(last_triggered success_count failure_count)}], [undef, 0, 0], 'counters';
+unlike $answer->body, qr/secret-of-theirs/, 'Authorization is not echoed';
+
+$answer = call('GET', '/api/webhooks', $key);
+is $answer->status, 200, 'GET /api/webhooks, without the slash';
+my $list = $answer->json->{data};
+is $list->{total}, 1, 'total';
+is_deeply [sort keys $list->{summary}->%*], [qw(active_webhooks avg_success_rate total_events total_webhooks)], 'summary';
+my %listed = map { $_ => 1 } keys $list->{webhooks}[0]->%*;
+ok $listed{$_}, "listed: $_" for qw(id name description url events is_active created_at last_triggered success_count failure_count success_rate);
+ok !$listed{secret}, 'no secret in the list';
+is call('GET', '/api/webhooks/?status=inactive', $key)->json->{data}{total}, 0, 'status=inactive';
+is call('GET', '/api/webhooks/', $other_key)->json->{data}{total}, 0, 'another organization has none';
+
+my $path = "/api/webhooks/$webhook->{id}/";
+$answer = call('GET', $path, $key);
+is $answer->status, 200, 'GET one';
+my $one = $answer->json->{data}{webhook} // $answer->json->{data};
+ok exists $one->{$_}, "one: $_" for qw(updated_at success_rate delivery_stats retry_config filters headers);
+is_deeply [sort keys $one->{delivery_stats}->%*],
+    [qw(avg_response_time failed_deliveries last_response_time successful_deliveries total_deliveries)], 'delivery_stats';
+unlike $answer->body, qr/whsec_[A-Za-z0-9+\/]{20}|secret-of-theirs/, 'no secret is shown again';
+is_problem(call('GET', $path, $other_key), 404, "another organization's webhook");
+is_problem(call('DELETE', $path, $other_key), 404, "deleting another organization's webhook");
+
+# What cannot be a webhook.
+my %bad = (
+    'no url' => { url => undef }, 'a private address' => { url => 'https://10.0.0.1/' },
+    'metadata' => { url => 'https://169.254.169.254/' }, 'user and password' => { url => 'https://a:b@example.com/' },
+    'no events' => { events => [] }, 'an empty pattern' => { events => [''] }, 'a broken filter' => { filters => { '$nope' => 1 } },
+    'too many retries' => { retry_config => { max_retries => 1000 } }, 'a line break in a header' => { headers => { 'X-A' => "a\r\nB: c" } },
+);
+for my $name (sort keys %bad) {
+    my %body = (%$wanted, $bad{$name}->%*);
+    delete @body{ grep { !defined $body{$_} } keys %body };
+    is_problem(call('POST', '/api/webhooks/', $key, json(\%body)), 422, "webhook with $name");
+}
+# This organization may reach no network that is not public, so nothing but https.
+is_problem(call('POST', '/api/webhooks/', $other_key, json({ %$wanted, url => $_ })), 422, "webhook to $_")
+    for 'http://example.com/', 'http://127.0.0.1:9000/', 'https://127.0.0.1/';
+is_problem(call('POST', '/api/webhooks/', $key, '{'), 400, 'not JSON');
+is_problem(call('PATCH', '/api/webhooks/', $key, '{}'), 405, 'a method that is not served');
+
+my $reader = $sidecar->run_json('key', 'create', '--org', $sidecar->org, '--name', 'reader', '--scopes', 'webhooks:read', '--plan', 'pro')->{api_key};
+$t->wait_for('the reader to be at the edge', sub { call('GET', '/api/webhooks/', $reader)->status == 200 });
+is_problem(call('DELETE', $path, $reader), 403, 'a key that may only read');
+is_problem(call('GET', '/inbox', $reader), 403, 'and only webhooks');
+
+is call('DELETE', $path, $key)->status =~ /\A20[04]\z/, 1, 'DELETE';
+is_problem(call('GET', $path, $key), 404, 'a deleted webhook');
+
+# -- revocation --------------------------------------------------------------------------------
+my $doomed = $sidecar->run_json('key', 'create', '--org', $sidecar->org, '--name', 'doomed', '--scopes', 'events:write', '--plan', 'pro');
+my $event  = '{"type":"a.b","source":"s","payload":{}}';
+$t->wait_for('the key to be good', sub { call('POST', '/events', $doomed->{api_key}, $event)->status == 201 });
+$sidecar->run_json('key', 'revoke', $doomed->{id});
+$t->wait_for('the key to be refused', sub { call('POST', '/events', $doomed->{api_key}, $event)->status == 401 });
+pass 'a revoked key is refused at the edge';
+
+$t->done;

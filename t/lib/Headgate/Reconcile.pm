@@ -1,0 +1,124 @@
+# Accounts for a run of the corpus: what the publisher was answered 201 for (its own file), what is in
+# SQLite, what the receiver got and verified (its own file), joined by event id.
+package Headgate::Reconcile;
+use v5.36;
+
+use Digest::SHA qw(sha256_hex);
+use JSON::PP ();
+
+# Starts the receiver and registers it as a webhook for github.*.
+sub new ($class, $t, $sidecar) {
+    my $self = bless {
+        t => $t, sidecar => $sidecar, clients => $t->root . '/t/clients', sent => $t->path('sent.jsonl'), received => $t->path('received.jsonl'),
+    }, $class;
+    my $port   = $t->port;
+    my $secret = $t->path('receiver.secret');
+    $self->{receiver} = $t->start(
+        name => 'receiver', command => ['node', "$self->{clients}/receive.mjs", '--port', $port, '--secret-file', $secret, '--out', $self->{received}],
+    );
+    $t->wait_for_port($port, $self->{receiver});
+    my $webhook = $sidecar->run_json('webhook', 'create', '--org', $sidecar->org, '--url', "http://127.0.0.1:$port/hook", '--events', 'github.*');
+    $t->write_file('receiver.secret', $webhook->{secret});
+    return $self;
+}
+
+# A publisher under way; finish_publisher() gives its summary.
+sub start_publisher ($self, %args) {
+    my @options = $args{until} ? ('--until', $args{until}, '--retry') : ();
+    return $self->{t}->start(
+        name => 'publisher', command => [
+            'node', "$self->{clients}/publish.mjs", '--url', $args{url}, '--key', $self->{sidecar}->api_key, '--out', $self->{sent}, @options,
+        ],
+    );
+}
+
+sub finish_publisher ($self, $publisher) {
+    $publisher->wait(180) or $self->{t}->die_with_logs('the publisher does not end');
+    $self->{t}->die_with_logs('the publisher failed: ' . $publisher->describe_exit) if $publisher->status != 0;
+    my ($json) = $publisher->log_text =~ /^(\{.*\})$/m;
+    return JSON::PP::decode_json($json);
+}
+
+sub publish ($self, %args) { $self->finish_publisher($self->start_publisher(%args)) }
+
+sub lines ($self, $path) {
+    open my $file, '<:raw', $path or return ();
+    return map { JSON::PP::decode_json($_) } grep { /\n\z/ } <$file>;
+}
+sub count_lines ($self, $path) {
+    open my $file, '<:raw', $path or return 0;
+    my $count = 0;
+    while (<$file>) { $count++ }
+    return $count;
+}
+sub accepted_count ($self) { $self->count_lines($self->{sent}) }
+sub received_count ($self) { $self->count_lines($self->{received}) }
+
+sub wait_until_delivered ($self, $seconds) {
+    my %missing = map { $_->{id} => 1 } $self->lines($self->{sent});
+    open my $file, '<:raw', $self->{received} or die "$self->{received}: $!";
+    $self->{t}->wait_for(
+        'every event answered 201 to reach the receiver',
+        sub {
+            # Only what has been added, and only whole lines.
+            my $at = tell $file;
+            seek $file, $at, 0;
+            while (my $line = <$file>) {
+                if ($line !~ /\n\z/) { seek $file, $at, 0; last }
+                $at = tell $file;
+                delete $missing{$1} if $line =~ /\A\{"id":"([0-9a-f-]+)"/;
+            }
+            return !%missing;
+        },
+        $seconds
+    );
+}
+
+# One digest over a set of events: their ids and digests, sorted.
+sub digest_of ($events) { sha256_hex(join "\n", map { "$_ $events->{$_}" } sort keys %$events) }
+
+sub account ($self) {
+    my %sent = map { $_->{id} => $_ } $self->lines($self->{sent});
+    my (%rows, %stored, %received, @wrong);
+    my ($received, $verified, $duplicates) = (0, 0, 0);
+
+    for my $row ($self->{sidecar}->sql('SELECT id, type, source, hex(payload) AS payload FROM events')) {
+        next if !$sent{ $row->{id} };
+        $rows{ $row->{id} }++;
+        $stored{ $row->{id} } = sha256_hex(pack 'H*', $row->{payload});
+        push @wrong, "$row->{id}: type or source" if $row->{type} ne $sent{ $row->{id} }{type} || $row->{source} ne 'github';
+    }
+    for my $line ($self->lines($self->{received})) {
+        $received++;
+        my $good = $line->{standard} && $line->{hmac} && $line->{spliced} && $line->{id} eq $line->{envelope_id} && $line->{type} eq $line->{event};
+        $verified++ if $good;
+        my $event = $sent{ $line->{id} } or next;    # stored, though its 201 was lost on the way
+        $duplicates++ if exists $received{ $line->{id} };
+        $received{ $line->{id} } = $line->{sha256};
+        push @wrong, "$line->{id}: delivered with other bytes" if $line->{sha256} ne $event->{sha256};
+    }
+    for my $id (sort keys %sent) {
+        push @wrong, "$id: in SQLite " . ($rows{$id} // 0) . ' times' if ($rows{$id} // 0) != 1;
+        push @wrong, "$id: stored with other bytes" if defined $stored{$id} && $stored{$id} ne $sent{$id}{sha256};
+        push @wrong, "$id: never delivered" if !$received{$id};
+    }
+    return {
+        accepted => scalar(keys %sent), bytes => eval { my $sum = 0; $sum += $_->{bytes} for values %sent; $sum },
+        persisted_once => scalar(grep { $rows{$_} == 1 && $stored{$_} eq $sent{$_}{sha256} } keys %rows),
+        received => $received, verified => $verified, delivered => scalar(keys %received), duplicates => $duplicates,
+        sent_digest => digest_of({ map { $_ => $sent{$_}{sha256} } keys %sent }),
+        stored_digest => digest_of(\%stored), received_digest => digest_of(\%received), wrong => [splice @wrong, 0, 20],
+    };
+}
+
+sub report ($self, $account) {
+    return join "\n", 'reconciled by event id:',
+        "  answered 201      $account->{accepted} events, $account->{bytes} payload bytes, digest " . substr($account->{sent_digest}, 0, 16),
+        "  in SQLite once    $account->{persisted_once}, digest " . substr($account->{stored_digest}, 0, 16),
+        "  delivered         $account->{delivered} in $account->{received} deliveries ($account->{duplicates} duplicates, same id), digest "
+        . substr($account->{received_digest}, 0, 16),
+        "  verified          $account->{verified} of $account->{received}, by standardwebhooks and node:crypto",
+        '  lost              ' . ($account->{accepted} - $account->{persisted_once});
+}
+
+1;
