@@ -170,6 +170,32 @@ void test_fail_all_tells_everyone_once_oldest_first(void**) {
     assert_string_equal(heard[2].c_str(), "unavailable");
 }
 
+// A Redis of another contract, or one that evicts, may answer for keys and limits but must not have events.
+void test_fail_events_only_events_fail_and_the_rest_is_written(void**) {
+    std::string out;
+    std::vector<std::string> event_heard;
+    std::vector<std::string> other_heard;
+    {
+        Asker event_asker;
+        Asker other;
+        RedisPipeline pipeline;
+        for (const char* bytes : {"a", "event", "b", "event"}) {
+            const bool is_event = std::string(bytes) == "event";
+            RedisCommand* command = make_command(bytes, is_event ? &event_asker : &other);
+            command->is_event = is_event;
+            pipeline.push(command);
+        }
+        pipeline.fail_events();
+        out = write_all(pipeline, 100);
+        event_heard = event_asker.heard;
+        other_heard = other.heard;
+    }
+    assert_string_equal(out.c_str(), "ab");
+    assert_int_equal(event_heard.size(), 2);
+    assert_string_equal(event_heard[0].c_str(), "unavailable");
+    assert_int_equal(other_heard.size(), 0);
+}
+
 void test_fail_all_half_a_reply_is_forgotten(void**) {
     std::vector<std::string> heard;
     {
@@ -294,6 +320,7 @@ int main() {
         cmocka_unit_test(test_feed_garbage_or_reply_to_nothing_is_refused),
         cmocka_unit_test(test_feed_reply_larger_than_the_bound_is_refused),
         cmocka_unit_test(test_fail_all_tells_everyone_once_oldest_first),
+        cmocka_unit_test(test_fail_events_only_events_fail_and_the_rest_is_written),
         cmocka_unit_test(test_fail_all_half_a_reply_is_forgotten),
         cmocka_unit_test(test_abandon_is_written_to_its_end_and_its_reply_dropped),
         cmocka_unit_test(test_released_memory_is_not_touched_again),

@@ -1,8 +1,6 @@
 // See auth.h.
 #include "ngx_module/auth.h"
 
-#include <hiredis/hiredis.h>
-
 #include <array>
 #include <string>
 
@@ -11,6 +9,7 @@
 #include "common/ip_network.h"
 #include "common/resp.h"
 #include "common/scopes.h"
+#include "ngx_module/redis_reply.h"
 #include "ngx_module/respond.h"
 #include "ngx_module/worker.h"
 
@@ -206,11 +205,6 @@ ngx_int_t authenticate_token(ngx_http_request_t* r, RequestCtx* ctx, const LocCo
 
 // ---- API keys -------------------------------------------------------------------------------
 
-std::string_view text_of(const redisReply* reply) noexcept {
-    return reply->type == REDIS_REPLY_STRING ? std::string_view(reply->str, static_cast<std::size_t>(reply->len))
-                                             : std::string_view();
-}
-
 constexpr std::array<std::string_view, 9> kKeyFields = {"id",     "org",        "scopes", "allowed_ips", "plan",
                                                         "limits", "expires_at", "active", "prefix"};
 
@@ -221,7 +215,7 @@ AuthStatus read_key_record(ngx_http_request_t* r, RequestCtx* ctx, const redisRe
     }
     std::array<std::string_view, kKeyFields.size()> field;
     for (std::size_t i = 0; i < field.size(); ++i) {
-        field[i] = text_of(reply->element[i]);
+        field[i] = element_text(reply, i);
     }
     ctx->key_found = !field[0].empty() && !field[1].empty();
     if (!ctx->key_found) {

@@ -9,7 +9,7 @@
 #include "ngx_module/auth.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/limit.h"
-#include "ngx_module/publish.h"
+#include "ngx_module/publish_check.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/respond.h"
 #include "ngx_module/variables.h"

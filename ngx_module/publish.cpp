@@ -1,11 +1,9 @@
 // See publish.h. The road of a body: nginx reads it into its buffers (or spools it to a file);
-// scan_body() checks it where it lies; build_command() makes a RESP command whose payload is the
-// request's own memory, through shadow buffers; the command is queued and the request pinned; the
-// reply, or its absence, decides the answer.
+// scan_body() checks it where it lies; event_command.h makes a RESP command of it; the command is queued and
+// the request pinned; the reply, or its absence, decides the answer.
 #include "ngx_module/publish.h"
 
 #include <hiredis/hiredis.h>
-#include <sys/ioctl.h>
 
 #include <algorithm>
 #include <string>
@@ -14,64 +12,15 @@
 #include "common/event_scanner.h"
 #include "common/problem.h"
 #include "common/rfc3339.h"
+#include "ngx_module/event_command.h"
 #include "ngx_module/limit.h"
+#include "ngx_module/publish_check.h"
 #include "ngx_module/respond.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
 
 namespace {
-
-// ---- the request before its body ------------------------------------------------------------
-
-bool is_json_type(const ngx_table_elt_t* header) noexcept {
-    if (header == nullptr) {
-        return false;
-    }
-    std::string_view type = view(header->value);
-    type = type.substr(0, type.find(';'));
-    while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) {
-        type.remove_suffix(1);
-    }
-    std::string lowered(type);
-    std::transform(lowered.begin(), lowered.end(), lowered.begin(), [](unsigned char c) { return ngx_tolower(c); });
-    return lowered == "application/json" || (lowered.starts_with("application/") && lowered.ends_with("+json"));
-}
-
-const ngx_table_elt_t* find_header(ngx_http_request_t* r, std::string_view lowercase) noexcept {
-    for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
-        auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            if (headers[i].key.len == lowercase.size() &&
-                ngx_memcmp(headers[i].lowcase_key, lowercase.data(), lowercase.size()) == 0) {
-                return &headers[i];
-            }
-        }
-    }
-    return nullptr;
-}
-
-// W3C Trace Context, version 00: 00-<32 hex>-<16 hex>-<2 hex>. Anything else is left out.
-ngx_str_t find_traceparent(ngx_http_request_t* r) noexcept {
-    const ngx_table_elt_t* header = find_header(r, "traceparent");
-    if (header == nullptr || header->value.len != 55) {
-        return {};
-    }
-    const std::string_view text = view(header->value);
-    for (std::size_t i = 0; i < text.size(); ++i) {
-        const bool dash = i == 2 || i == 35 || i == 52;
-        const bool hex = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
-        if (dash ? text[i] != '-' : !hex) {
-            return {};
-        }
-    }
-    return text.starts_with("ff") ? ngx_str_t{} : header->value;
-}
-
-ngx_int_t too_large(ngx_http_request_t* r, const LocConf* conf) {
-    return respond_problem(r, {NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                               "An event may have at most " + std::to_string(conf->event_max_bytes) + " bytes"});
-}
 
 // ---- the body -------------------------------------------------------------------------------
 
@@ -139,144 +88,7 @@ ngx_int_t respond_invalid(ngx_http_request_t* r, const EventScanner& scanner, Sc
     return respond_problem(r, {422, "The event has the wrong shape", {}, errors + "]"});
 }
 
-// ---- the command ----------------------------------------------------------------------------
-
-// Appends to the chain; nullptr when there is no memory.
-ngx_chain_t** append_buf(ngx_pool_t* pool, ngx_chain_t** tail, ngx_buf_t*& buf) noexcept {
-    ngx_chain_t* link = ngx_alloc_chain_link(pool);
-    buf = static_cast<ngx_buf_t*>(ngx_pcalloc(pool, sizeof(ngx_buf_t)));  // ngx_calloc_buf() is C
-    if (link == nullptr || buf == nullptr) {
-        return nullptr;
-    }
-    link->buf = buf;
-    link->next = nullptr;
-    *tail = link;
-    return &link->next;
-}
-
-ngx_chain_t** append_text(ngx_pool_t* pool, ngx_chain_t** tail, std::string_view text) noexcept {
-    ngx_buf_t* buf = nullptr;
-    tail = append_buf(pool, tail, buf);
-    const ngx_str_t copy = copy_to_pool(pool, text);
-    if (tail == nullptr || copy.data == nullptr) {
-        return nullptr;
-    }
-    buf->pos = buf->start = copy.data;
-    buf->last = buf->end = copy.data + copy.len;
-    buf->memory = 1;
-    return tail;
-}
-
-// Shadow buffers over [begin, end) of the body. send_chain() advances what it is given: the request's
-// own buffers stay whole, so that a command can be built again.
-ngx_chain_t** append_payload(ngx_http_request_t* r, ngx_chain_t** tail, std::uint64_t begin,
-                             std::uint64_t end) noexcept {
-    std::uint64_t offset = 0;
-    for (ngx_chain_t* link = r->request_body->bufs; link != nullptr && offset < end; link = link->next) {
-        const ngx_buf_t* from = link->buf;
-        const auto size = static_cast<std::uint64_t>(ngx_buf_size(from));
-        const std::uint64_t first = std::max(begin, offset);
-        const std::uint64_t last = std::min(end, offset + size);
-        if (first < last) {
-            ngx_buf_t* shadow = nullptr;
-            tail = append_buf(r->pool, tail, shadow);
-            if (tail == nullptr) {
-                return nullptr;
-            }
-            if (ngx_buf_in_memory(from)) {
-                shadow->pos = shadow->start = from->pos + (first - offset);
-                shadow->last = shadow->end = from->pos + (last - offset);
-                shadow->memory = 1;
-            } else {
-                shadow->in_file = 1;
-                shadow->file = from->file;
-                shadow->file_pos = from->file_pos + static_cast<off_t>(first - offset);
-                shadow->file_last = from->file_pos + static_cast<off_t>(last - offset);
-            }
-        }
-        offset += size;
-    }
-    return tail;
-}
-
-// How many bytes of the chain are the body's own, where nginx read it to. Looks at the finished chain and
-// not at how it was made, so that a copy slipped in anywhere shows as payload_bytes_copied.
-std::uint64_t borrowed_bytes(ngx_http_request_t* r, const ngx_chain_t* chain) noexcept {
-    std::uint64_t bytes = 0;
-    for (; chain != nullptr; chain = chain->next) {
-        const ngx_buf_t* buf = chain->buf;
-        for (const ngx_chain_t* link = r->request_body->bufs; link != nullptr; link = link->next) {
-            const ngx_buf_t* own = link->buf;
-            const bool in_memory = ngx_buf_in_memory(own) && buf->pos >= own->pos && buf->last <= own->last;
-            const bool in_file = buf->in_file && buf->file == own->file;
-            if (in_memory || in_file) {
-                bytes += static_cast<std::uint64_t>(ngx_buf_size(buf));
-                break;
-            }
-        }
-    }
-    return bytes;
-}
-
 void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept;
-
-// The XADD, alone or fused with a limiter's charge. nullptr when there is no memory.
-RedisCommand* build_command(ngx_http_request_t* r, RequestCtx* ctx) {
-    const LimitCharge* charge = ctx->fused;
-    const std::string stream = stream_key(kDefaultKeyPrefix, ctx->shard);
-    const std::size_t payload_bytes = ctx->payload_end - ctx->payload_begin;
-    constexpr std::size_t kFieldArguments = 2 * kEventFieldNames.size();
-    const auto name = [](EventField field) { return kEventFieldNames[static_cast<std::size_t>(field)]; };
-
-    std::string head;
-    head.reserve(1024);
-    RespWriter writer(head);
-    if (charge != nullptr) {
-        writer.array(5 + charge_arguments(*charge) + kFieldArguments);
-        writer.bulk("EVALSHA").bulk(limit_publish_script_sha1()).bulk("2").bulk(charge->key).bulk(stream);
-        write_charge_arguments(writer, *charge);
-    } else {
-        writer.array(3 + kFieldArguments).bulk("XADD").bulk(stream).bulk("*");
-    }
-    writer.bulk(name(EventField::kV)).bulk("1");
-    writer.bulk(name(EventField::kId)).bulk(std::string_view(ctx->event_id, kEventIdBytes));
-    writer.bulk(name(EventField::kOrg)).bulk(view(ctx->principal.org));
-    writer.bulk(name(EventField::kKey)).bulk(view(ctx->principal.key_id));
-    writer.bulk(name(EventField::kType)).bulk(view(ctx->type));
-    writer.bulk(name(EventField::kSource)).bulk(view(ctx->source));
-    writer.bulk(name(EventField::kPayload));
-    char mark[kRespHeadBytesMax];
-    head.append(mark, resp_write_head(mark, '$', payload_bytes));
-
-    std::string rest = "\r\n";
-    RespWriter(rest)
-        .bulk(name(EventField::kOrd))
-        .bulk(view(ctx->ordering_key))
-        .bulk(name(EventField::kTp))
-        .bulk(view(ctx->traceparent))
-        .bulk(name(EventField::kVia))
-        .bulk("api")
-        .bulk(name(EventField::kAt))
-        .bulk(ctx->at_ms);
-
-    ngx_chain_t* chain = nullptr;
-    ngx_chain_t** tail = append_text(r->pool, &chain, head);
-    if (tail != nullptr) {
-        tail = append_payload(r, tail, ctx->payload_begin, ctx->payload_end);
-    }
-    if (tail == nullptr || append_text(r->pool, tail, rest) == nullptr) {
-        return nullptr;
-    }
-    ctx->payload_bytes_copied = payload_bytes - borrowed_bytes(r, chain);
-    auto* command = new RedisCommand;
-    command->chain = chain;
-    command->last_link = *tail;
-    command->asker = ctx;
-    command->done = on_publish_reply;
-    command->lender = ctx;
-    command->released = unpin;
-    return command;
-}
 
 // ---- sending, and what comes of it ----------------------------------------------------------
 
@@ -302,10 +114,14 @@ ngx_int_t respond_created(ngx_http_request_t* r, RequestCtx* ctx) {
 // NGX_DONE: the reply will end the request. Else: what to finalize it with.
 ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     Worker& worker = current_worker(r);
-    RedisCommand* command = build_command(r, ctx);
+    RedisCommand* command = build_event_command(r, ctx);
     if (command == nullptr) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+    command->asker = ctx;
+    command->done = on_publish_reply;
+    command->lender = ctx;
+    command->released = unpin;
     pin(ctx);
     if (!worker.redis().send(command)) {
         unpin(ctx);
@@ -359,10 +175,10 @@ void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply
     auto* ctx = static_cast<RequestCtx*>(asker);
     ngx_http_request_t* r = ctx->r;
     ctx->pending[0] = nullptr;
-    current_worker(r).settle_inflight(ctx);
     const ngx_int_t rc = guarded(
         r, [&] { return outcome == RedisOutcome::kReply ? answer_publish(r, ctx, reply) : respond_not_stored(r); });
     if (rc != NGX_DONE) {
+        current_worker(r).settle_inflight(ctx);
         finish(ctx, rc);
     }
 }
@@ -416,7 +232,7 @@ ngx_int_t publish_body(ngx_http_request_t* r, RequestCtx* ctx) {
     Worker& worker = current_worker(r);
     const std::uint64_t bytes = r->request_body->bufs == nullptr ? 0 : body_bytes(r);
     if (bytes > conf->event_max_bytes) {
-        return too_large(r, conf);
+        return respond_too_large(r, conf);
     }
     EventScanner scanner;
     if (!scan_body(r, scanner)) {
@@ -458,48 +274,6 @@ void on_body(ngx_http_request_t* r) noexcept {
 }
 
 }  // namespace
-
-bool body_has_arrived(ngx_http_request_t* r) noexcept {
-#if (NGX_HTTP_V2)
-    if (r->stream != nullptr) {
-        return false;
-    }
-#endif
-    const off_t expected = r->headers_in.content_length_n;
-    if (r->headers_in.chunked || expected <= 0) {
-        return false;
-    }
-    off_t arrived = r->header_in->last - r->header_in->pos;
-#if (NGX_SSL)
-    if (r->connection->ssl != nullptr) {
-        return arrived >= expected;  // what lies in the socket is not yet decrypted
-    }
-#endif
-    // nginx reads the headers into a small buffer first; the rest of a short request usually waits in the socket.
-    if (int waiting = 0; arrived < expected && ioctl(r->connection->fd, FIONREAD, &waiting) == 0) {
-        arrived += waiting;
-    }
-    return arrived >= expected;
-}
-
-ngx_int_t check_publish_request(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
-    if (std::exchange(ctx->publish_checked, true)) {
-        return NGX_DECLINED;
-    }
-    if (r->method != NGX_HTTP_POST) {
-        add_header(r, "Allow", "POST");
-        return end_in_phase(r, respond_problem(r, {NGX_HTTP_NOT_ALLOWED, "Events are published with POST"}));
-    }
-    const ngx_table_elt_t* encoding = find_header(r, "content-encoding");
-    if (!is_json_type(r->headers_in.content_type) || (encoding != nullptr && view(encoding->value) != "identity")) {
-        return end_in_phase(r, respond_problem(r, {NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
-                                                   "Events are sent as application/json without Content-Encoding"}));
-    }
-    if (r->headers_in.content_length_n > static_cast<off_t>(conf->event_max_bytes)) {
-        return end_in_phase(r, too_large(r, conf));
-    }
-    return NGX_DECLINED;
-}
 
 ngx_int_t publish_handler(ngx_http_request_t* r) noexcept {
     const RequestCtx* ctx = find_request_ctx(r);

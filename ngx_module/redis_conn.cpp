@@ -199,6 +199,9 @@ void RedisConn::read() noexcept {
             ready_since_ms_ = ngx_current_msec;
             set_state(RedisState::kReady);
             ngx_log_error(NGX_LOG_NOTICE, log_, 0, "headgate: Redis %V is ready", &conf_.addr.name);
+            if (!greeter_.may_publish()) {
+                pipeline_.fail_events();
+            }
             flush();
             if (connection_ != c) {
                 return;

@@ -32,6 +32,8 @@ class RedisGreeter {
     virtual void hello(std::vector<std::string>& commands) = 0;
     // The reply to command `index`. False refuses the connection; the greeter has logged why.
     virtual bool learn(std::size_t index, const redisReply* reply) = 0;
+    // After the greeting: may it have events?
+    [[nodiscard]] virtual bool may_publish() const noexcept = 0;
 };
 
 class RedisConn {

@@ -1,8 +1,6 @@
 // See redis_meta.h.
 #include "ngx_module/redis_meta.h"
 
-#include <hiredis/hiredis.h>
-
 #include <string_view>
 
 #include "common/event_record.h"
@@ -10,6 +8,7 @@
 #include "common/hmac.h"
 #include "common/limits.h"
 #include "common/resp.h"
+#include "ngx_module/redis_reply.h"
 
 namespace headgate::edge {
 
@@ -18,17 +17,6 @@ namespace {
 // The greeting's commands, in order. A refresh repeats the first kRefreshCommands of them.
 enum Greeting : std::size_t { kClaimContract, kClaimShards, kReadMeta, kReadMemory, kLoadLimit, kLoadLimitPublish };
 constexpr std::size_t kRefreshCommands = 4;
-
-std::string_view text_of(const redisReply* reply) noexcept {
-    return reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS || reply->type == REDIS_REPLY_ERROR
-               ? std::string_view(reply->str, static_cast<std::size_t>(reply->len))
-               : std::string_view();
-}
-
-std::string_view element_text(const redisReply* reply, std::size_t index) noexcept {
-    return reply->type == REDIS_REPLY_ARRAY && index < reply->elements ? text_of(reply->element[index])
-                                                                       : std::string_view();
-}
 
 }  // namespace
 

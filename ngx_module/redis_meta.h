@@ -22,7 +22,7 @@ class RedisMeta : public RedisGreeter {
     // Asks again on a live connection (each second, from a cancelable timer).
     void refresh(RedisConn& conn);
 
-    [[nodiscard]] bool may_publish() const noexcept { return contract_fits_ && policy_fits_; }
+    [[nodiscard]] bool may_publish() const noexcept override { return contract_fits_ && policy_fits_; }
 
     // Reads the reply to key_meta_command(): may an unknown key be called unknown? Without `projected`,
     // or with another pepper's fingerprint, nobody can say so.

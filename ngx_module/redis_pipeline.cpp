@@ -120,6 +120,18 @@ bool RedisPipeline::feed(const char* data, std::size_t bytes) noexcept {
     }
 }
 
+void RedisPipeline::fail_events() noexcept {
+    for (ngx_queue_t* q = ngx_queue_head(&to_write_); q != ngx_queue_sentinel(&to_write_);) {
+        RedisCommand* command = command_of(q);
+        q = ngx_queue_next(q);
+        if (command->is_event) {
+            ngx_queue_remove(&command->link);
+            release(command);
+            finish(command, RedisOutcome::kUnavailable, nullptr);
+        }
+    }
+}
+
 void RedisPipeline::fail_all() noexcept {
     ngx_queue_t failed;
     ngx_queue_init(&failed);

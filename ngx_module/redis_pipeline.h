@@ -34,6 +34,8 @@ struct RedisCommand {
     ngx_chain_t* last_link = nullptr;
     std::string bytes;  // of a command that owns what it says
 
+    bool is_event = false;  // goes only to a Redis that the greeter trusts with events
+
     ngx_queue_t link{};
     ngx_buf_t own_buf{};
     ngx_chain_t own_link{};
@@ -70,6 +72,8 @@ class RedisPipeline {
     // How many replies came since the last call.
     [[nodiscard]] std::size_t take_replies() noexcept { return std::exchange(replies_, 0); }
 
+    // Events that wait for a first connection fail: its greeting said that this Redis must not have them.
+    void fail_events() noexcept;
     // The connection is gone: every command fails, oldest first. What askers push meanwhile is not touched.
     void fail_all() noexcept;
 

@@ -29,6 +29,17 @@ void on_pool_cleanup(void*) noexcept {}
 
 }  // namespace
 
+const LimitReport* RequestCtx::tightest_report() const noexcept {
+    const LimitReport* found = nullptr;
+    for (const LimitReport* report = reports; report != reports + report_count; ++report) {
+        // free_a / quota_a < free_b / quota_b, without a division
+        if (found == nullptr || report->free * found->quota < found->free * report->quota) {
+            found = report;
+        }
+    }
+    return found;
+}
+
 RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
     r = r->main;
     if (void* ctx = ngx_http_get_module_ctx(r, ngx_http_headgate_module); ctx != nullptr) {

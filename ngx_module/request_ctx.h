@@ -75,6 +75,8 @@ struct RequestCtx {
     bool counted = false;
 
     [[nodiscard]] bool waiting() const noexcept { return pending[0] != nullptr || pending[1] != nullptr; }
+    // The report with the smallest share left; nullptr when nothing was limited.
+    [[nodiscard]] const LimitReport* tightest_report() const noexcept;
 };
 static_assert(std::is_trivially_destructible_v<RequestCtx>);
 

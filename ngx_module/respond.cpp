@@ -161,16 +161,11 @@ void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
             }
         }
     }
-    const LimitReport* tightest = &ctx->reports[0];
     for (std::size_t i = 0; i < ctx->report_count; ++i) {
-        const LimitReport& report = ctx->reports[i];
-        add_header(r, kNames[0], view(report.policy));
-        add_header(r, kNames[1], view(report.remaining));
-        // The smaller share left: free_a / quota_a < free_b / quota_b.
-        if (report.free * tightest->quota < tightest->free * report.quota) {
-            tightest = &report;
-        }
+        add_header(r, kNames[0], view(ctx->reports[i].policy));
+        add_header(r, kNames[1], view(ctx->reports[i].remaining));
     }
+    const LimitReport* tightest = ctx->tightest_report();
     char digits[32];
     const auto number = [&digits](std::int64_t value) {
         return std::string_view(

@@ -66,18 +66,6 @@ std::string_view number(ngx_http_request_t* r, std::int64_t value) noexcept {
     return view(copy_to_pool(r->pool, {digits, static_cast<std::size_t>(end - digits)}));
 }
 
-// The report of the tightest limiter: the smallest share left.
-const LimitReport* tightest(const RequestCtx* ctx) noexcept {
-    const LimitReport* found = nullptr;
-    for (std::size_t i = 0; i < ctx->report_count; ++i) {
-        const LimitReport& report = ctx->reports[i];
-        if (found == nullptr || report.free * found->quota < found->free * report.quota) {
-            found = &report;
-        }
-    }
-    return found;
-}
-
 std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable variable) noexcept {
     const Principal none{};
     const Principal& principal = ctx->authenticated ? ctx->principal : none;
@@ -101,11 +89,11 @@ std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable
         case Variable::kLimitStatus:
             return limit_status_name(ctx->limit_status);
         case Variable::kLimitRemaining: {
-            const LimitReport* report = tightest(ctx);
+            const LimitReport* report = ctx->tightest_report();
             return report == nullptr ? "" : number(r, report->free);
         }
         case Variable::kLimitReset: {
-            const LimitReport* report = tightest(ctx);
+            const LimitReport* report = ctx->tightest_report();
             return report == nullptr ? "" : number(r, report->reset_seconds);
         }
         case Variable::kEventId:

@@ -1,0 +1,107 @@
+// See publish_check.h.
+#include "ngx_module/publish_check.h"
+
+#include <sys/ioctl.h>
+
+#include <algorithm>
+#include <string>
+
+#include "ngx_module/respond.h"
+
+namespace headgate::edge {
+
+namespace {
+
+bool is_json_type(const ngx_table_elt_t* header) noexcept {
+    if (header == nullptr) {
+        return false;
+    }
+    std::string_view type = view(header->value);
+    type = type.substr(0, type.find(';'));
+    while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) {
+        type.remove_suffix(1);
+    }
+    std::string lowered(type);
+    std::transform(lowered.begin(), lowered.end(), lowered.begin(), [](unsigned char c) { return ngx_tolower(c); });
+    return lowered == "application/json" || (lowered.starts_with("application/") && lowered.ends_with("+json"));
+}
+
+const ngx_table_elt_t* find_header(ngx_http_request_t* r, std::string_view lowercase) noexcept {
+    for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
+        auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
+        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
+            if (headers[i].key.len == lowercase.size() &&
+                ngx_memcmp(headers[i].lowcase_key, lowercase.data(), lowercase.size()) == 0) {
+                return &headers[i];
+            }
+        }
+    }
+    return nullptr;
+}
+
+}  // namespace
+
+ngx_str_t find_traceparent(ngx_http_request_t* r) noexcept {
+    const ngx_table_elt_t* header = find_header(r, "traceparent");
+    if (header == nullptr || header->value.len != 55) {
+        return {};
+    }
+    const std::string_view text = view(header->value);
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        const bool dash = i == 2 || i == 35 || i == 52;
+        const bool hex = (text[i] >= '0' && text[i] <= '9') || (text[i] >= 'a' && text[i] <= 'f');
+        if (dash ? text[i] != '-' : !hex) {
+            return {};
+        }
+    }
+    return text.starts_with("ff") ? ngx_str_t{} : header->value;
+}
+
+ngx_int_t respond_too_large(ngx_http_request_t* r, const LocConf* conf) {
+    return respond_problem(r, {NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                               "An event may have at most " + std::to_string(conf->event_max_bytes) + " bytes"});
+}
+
+bool body_has_arrived(ngx_http_request_t* r) noexcept {
+#if (NGX_HTTP_V2)
+    if (r->stream != nullptr) {
+        return false;
+    }
+#endif
+    const off_t expected = r->headers_in.content_length_n;
+    if (r->headers_in.chunked || expected <= 0) {
+        return false;
+    }
+    off_t arrived = r->header_in->last - r->header_in->pos;
+#if (NGX_SSL)
+    if (r->connection->ssl != nullptr) {
+        return arrived >= expected;  // what lies in the socket is not yet decrypted
+    }
+#endif
+    // nginx reads the headers into a small buffer first; the rest of a short request usually waits in the socket.
+    if (int waiting = 0; arrived < expected && ioctl(r->connection->fd, FIONREAD, &waiting) == 0) {
+        arrived += waiting;
+    }
+    return arrived >= expected;
+}
+
+ngx_int_t check_publish_request(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
+    if (std::exchange(ctx->publish_checked, true)) {
+        return NGX_DECLINED;
+    }
+    if (r->method != NGX_HTTP_POST) {
+        add_header(r, "Allow", "POST");
+        return end_in_phase(r, respond_problem(r, {NGX_HTTP_NOT_ALLOWED, "Events are published with POST"}));
+    }
+    const ngx_table_elt_t* encoding = find_header(r, "content-encoding");
+    if (!is_json_type(r->headers_in.content_type) || (encoding != nullptr && view(encoding->value) != "identity")) {
+        return end_in_phase(r, respond_problem(r, {NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
+                                                   "Events are sent as application/json without Content-Encoding"}));
+    }
+    if (r->headers_in.content_length_n > static_cast<off_t>(conf->event_max_bytes)) {
+        return end_in_phase(r, respond_too_large(r, conf));
+    }
+    return NGX_DECLINED;
+}
+
+}  // namespace headgate::edge
