@@ -1,0 +1,103 @@
+# The command line beside a running `headgate serve`: what it changes takes effect there and at the edge
+# within a second, what it prints scripts can rely on, and what it refuses it explains.
+use v5.36;
+use Test::More;
+
+use Headgate::Sidecar;
+use Headgate::Test;
+
+my $t = Headgate::Test->new;
+my $h = Headgate::Sidecar->init($t)->serve->wait_until_healthy;
+my $nginx = $h->front;
+
+sub fails_with ($code, $pattern, @words) {
+    my ($got, $said) = $h->run(@words);
+    is $got, $code, "headgate @words: exit $code" or diag $said;
+    like $said, $pattern, '... and says why';
+    unlike $said, qr/terminate|what\(\)|std::/, '... in words for people';
+}
+sub publish_status ($key, $type = 'order.created') {
+    return $nginx->request(
+        'POST', '/events', headers => ['X-API-Key' => $key, 'Content-Type' => 'application/json'],
+        body => qq({"type":"$type","source":"cli","payload":{"n":1}}),
+    )->status;
+}
+
+# -- init ---------------------------------------------------------------------------------------
+for my $file (qw(pepper token.key master.key)) {
+    my $path = $t->path("headgate/$file");
+    is sprintf('%o', (stat $path)[2] & 07777), '600', "$file is its owner's";
+    like $t->read_file($path), qr/\A[0-9a-f]{64}\n\z/, "$file is 64 hex digits and a newline" if $file ne 'master.key';
+}
+is sprintf('%o', (stat $t->path('headgate'))[2] & 07777), '700', 'and so is the directory';
+my $before = $t->read_file($h->config);
+fails_with(1, qr/nothing is overwritten/, 'init', '--dir', $t->path('headgate'));
+is $t->read_file($h->config), $before, 'init overwrites nothing';
+
+# -- version, usage -----------------------------------------------------------------------------
+my ($code, $said) = $h->run('version');
+is $code, 0, 'version';
+like $said, qr/\d+\.\d+\.\d+/, '... is printed';
+fails_with(2, qr/unknown|not expected|required|usage/i, 'no-such-command');
+fails_with(2, qr/--name|required/i, 'key', 'create', '--org', $h->org);
+
+# -- organizations ------------------------------------------------------------------------------
+my $acme = $h->run_json('org', 'create', '--name', 'acme');
+ok length $acme->{id}, 'org create prints an id';
+my $orgs = $h->run_json('org', 'list');
+is scalar(grep { $_->{id} eq $acme->{id} } (ref $orgs eq 'ARRAY' ? @$orgs : $orgs->{organizations}->@*)), 1, 'org list shows it';
+fails_with(1, qr/acme/, 'org', 'create', '--name', 'acme');
+
+# -- keys: usable at the edge, and revoked there, within a second --------------------------------
+my $key = $h->run_json('key', 'create', '--org', $acme->{id}, '--name', 'shop', '--scopes', 'events:write', '--plan', 'pro');
+like $key->{api_key}, qr/\Ahg_[0-9A-Za-z]{8}_[0-9A-Za-z_-]{43}[0-9A-Za-z]{6}\z/, 'key create prints the key';
+$t->wait_for('the edge to know the new key', sub { publish_status($key->{api_key}) == 201 }, 2);
+pass 'a new key works at the edge at once';
+my ($listed) = grep { $_->{id} eq $key->{id} } do { my $l = $h->run_json('key', 'list', '--org', $acme->{id}); ref $l eq 'ARRAY' ? @$l : $l->{api_keys}->@* };
+ok $listed, 'key list shows it';
+is index(JSON::PP::encode_json($listed), $key->{api_key}), -1, '... without the key itself';
+fails_with(1, qr/scope/i, 'key', 'create', '--org', $acme->{id}, '--name', 'x', '--scopes', 'Not A Scope', '--plan', 'pro');
+fails_with(1, qr/org/i, 'key', 'create', '--org', 'no-such-org', '--name', 'x', '--scopes', 'events:write', '--plan', 'pro');
+is(($h->run('key', 'revoke', $key->{id}))[0], 0, 'key revoke');
+$t->wait_for('the edge to refuse the revoked key', sub { publish_status($key->{api_key}) == 401 }, 2);
+pass 'a revoked key is refused at the edge at once';
+fails_with(1, qr/does not exist/, 'key', 'revoke', 'no-such-key');
+
+# -- webhooks: what the command made matches every event that is accepted after its exit -----------
+my $receiver_port = $t->port;
+my $hook = $h->run_json('webhook', 'create', '--org', $h->org, '--url', "http://127.0.0.1:$receiver_port/hook", '--events', 'order.*,user.created');
+like $hook->{secret}, qr/\Awhsec_/, 'webhook create prints a secret';
+my $receive = $t->start(
+    name => 'headgate receive', log => $t->path('receive.log'),
+    command => [$h->executable, 'receive', '--secret', $hook->{secret}, '--listen', "127.0.0.1:$receiver_port", '--count', 1, '--json'],
+);
+my $sent = $h->run_json('event', 'send', '--url', 'http://127.0.0.1:' . $nginx->port, '--key', $h->api_key, '--type', 'order.paid', '--source', 'cli', '--payload', '{"n":1}');
+ok length $sent->{id}, 'event send prints the id';
+$t->wait_for('headgate receive to end after one delivery', sub { !$receive->alive });
+like $receive->log_text, qr/"id":"\Q$sent->{id}\E".*"verified":true/, 'it arrived, verified';
+my $hooks = $h->run_json('webhook', 'list', '--org', $h->org);
+my ($shown) = grep { $_->{id} eq $hook->{id} } ref $hooks eq 'ARRAY' ? @$hooks : $hooks->{webhooks}->@*;
+ok $shown, 'webhook list shows it';
+is index(JSON::PP::encode_json($shown), $hook->{secret}), -1, '... without the secret';
+fails_with(1, qr/10\.0\.0\.1|private|address/i, 'webhook', 'create', '--org', $h->org, '--url', 'https://10.0.0.1/', '--events', '*');
+fails_with(1, qr/https/i, 'webhook', 'create', '--org', $acme->{id}, '--url', 'http://example.com/', '--events', '*');
+fails_with(1, qr/event/i, 'webhook', 'create', '--org', $h->org, '--url', 'https://example.com/', '--events', 'bad!type');
+fails_with(1, qr/JSON|payload/i, 'event', 'send', '--url', 'http://127.0.0.1:' . $nginx->port, '--key', $h->api_key, '--type', 'a.b', '--source', 's', '--payload', '[1]');
+
+# -- check-config -------------------------------------------------------------------------------
+is(($h->run('check-config'))[0], 0, 'check-config of what init made');
+my $broken = $before =~ s/^\[redis\]$/[redis]\nulr = "redis:\/\/x"/mr;
+$t->write_file('broken/headgate.toml', $broken);
+{
+    local $h->{config} = $t->path('broken/headgate.toml');
+    fails_with(1, qr/headgate\.toml.*ulr.*url/s, 'check-config');
+    fails_with(1, qr/ulr/, 'serve');
+}
+chmod 0644, $t->path('headgate/pepper');
+fails_with(1, qr/pepper.*chmod 600|chmod 600.*pepper/s, 'check-config');
+chmod 0600, $t->path('headgate/pepper');
+
+# -- a second serve on the same database ----------------------------------------------------------
+fails_with(1, qr/another|lock|pid/i, 'serve');
+
+$t->done;
