@@ -74,6 +74,9 @@ void RedisConn::say_hello() noexcept {
         fail("TCP_NODELAY could not be set");
         return;
     }
+    // nginx would cork the socket for a spooled body's sendfile() and, as nobody uncorks it here, every such
+    // event would wait 200 ms for the kernel to give up.
+    connection_->tcp_nopush = NGX_TCP_NOPUSH_DISABLED;
     connection_->write->handler = on_write_event;
     count(shared_->redis_connects);
     set_state(RedisState::kHandshake);

@@ -79,6 +79,13 @@ RequestCtx* request_ctx(ngx_http_request_t* r) noexcept {
 void suspend(ngx_http_request_t* r) noexcept {
     r->read_event_handler = ngx_http_test_reading;
     r->write_event_handler = ngx_http_request_empty_handler;
+    // A client that went away with its last bytes is not reported again by an edge-triggered epoll.
+    ngx_event_t* read = r->connection->read;
+    if (read->ready) {
+        ngx_post_event(read, &ngx_posted_events);
+    } else if (ngx_handle_read_event(read, 0) != NGX_OK) {
+        r->connection->error = 1;  // the answer will find it
+    }
 }
 
 void resume(RequestCtx* ctx) noexcept {
