@@ -1,8 +1,6 @@
 // See publish_check.h.
 #include "ngx_module/publish_check.h"
 
-#include <sys/ioctl.h>
-
 #include <algorithm>
 #include <string>
 
@@ -78,10 +76,11 @@ bool body_has_arrived(ngx_http_request_t* r) noexcept {
         return arrived >= expected;  // what lies in the socket is not yet decrypted
     }
 #endif
-    // nginx reads the headers into a small buffer first; the rest of a short request usually waits in the socket.
-    if (int waiting = 0; arrived < expected && ioctl(r->connection->fd, FIONREAD, &waiting) == 0) {
-        arrived += waiting;
-    }
+#if (NGX_HAVE_FIONREAD)
+    // nginx reads the headers into a small buffer first; the rest of a short request usually waits in the socket, and
+    // ngx_unix_recv() has asked how much that is.
+    arrived += std::max(r->connection->read->available, 0);
+#endif
     return arrived >= expected;
 }
 
