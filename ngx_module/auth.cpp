@@ -113,8 +113,11 @@ Credentials find_credentials(ngx_http_request_t* r, ngx_uint_t accepted) noexcep
                 const std::string_view value = bearer_value(view(headers[i].value));
                 const bool is_key =
                     (accepted & kAuthApiKey) != 0 && (value.starts_with("hg_") || (accepted & kAuthJwt) == 0);
+                if (value.empty()) {
+                    continue;  // another scheme, perhaps meant for the upstream
+                }
                 (is_key ? found.api_key : found.token) = value;
-                keys += is_key && !value.empty() ? 1 : 0;
+                keys += is_key ? 1 : 0;
             } else if ((accepted & kAuthApiKey) != 0 && header_is(headers[i], "x-api-key")) {
                 found.api_key = view(headers[i].value);
                 ++keys;
@@ -152,6 +155,7 @@ bool address_allowed(ngx_http_request_t* r, std::string_view networks) noexcept 
 
 ngx_int_t refuse(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf, AuthStatus status) {
     ctx->auth_status = status;
+    ctx->authenticated = false;
     count(current_worker(r).shared().refused[static_cast<std::size_t>(status)]);
     if (status == AuthStatus::kUnavailable) {
         return end_in_phase(r, respond_unavailable(r, "Credentials cannot be checked now"));
@@ -300,6 +304,9 @@ ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* co
     if (std::exchange(ctx->key_reply_seen, false)) {
         return ctx->auth_status == AuthStatus::kOk ? admit(r, ctx, conf) : refuse(r, ctx, conf, ctx->auth_status);
     }
+    // A principal holds for the location that let it in, not for one that is reached by a redirect from there.
+    ctx->authenticated = false;
+    ctx->principal = {};
     const Credentials found = find_credentials(r, conf->auth);
     if (found.ambiguous) {
         return refuse(r, ctx, conf, AuthStatus::kAmbiguous);

@@ -134,6 +134,13 @@ char* merge_loc_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
     ngx_conf_merge_uint_value(conf->limit_mode, prev->limit_mode, 0);
     ngx_conf_merge_size_value(conf->event_max_bytes, prev->event_max_bytes, limits::kEventBytesMax);
     ngx_conf_merge_size_value(conf->publish_inflight_bytes, prev->publish_inflight_bytes, 64 * 1024 * 1024);
+    const auto* core =
+        static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
+    if (core->noname && conf->publish == PublishKind::kNone) {
+        // `if` and `limit_except` swap r->loc_conf and keep the content handler: it must find its location's rules.
+        conf->publish = prev->publish;
+        conf->publish_place = prev->publish_place;
+    }
     // Child lists replace the parent's.
     conf->require_scopes = conf->require_scopes != nullptr ? conf->require_scopes : prev->require_scopes;
     conf->jwt_sources = conf->jwt_sources != nullptr ? conf->jwt_sources : prev->jwt_sources;

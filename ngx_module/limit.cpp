@@ -91,38 +91,47 @@ bool already_charged(const RequestCtx* ctx, const LimitConf* conf) noexcept {
     return std::find(ctx->charged, end, conf) != end;
 }
 
-// A limiter's charge waits in the pool while its reply is under way.
+// A charge in the pool while its reply is under way.
 struct PendingCharge {
     RequestCtx* ctx;
-    LimitCharge charge;
+    const LimitCharge* charge;  // of the same pool
+    void (*after)(RequestCtx* ctx, void* data, bool known);
+    void* data;
     bool resent = false;
 };
 
 void on_charge_reply(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept;
 
-RedisCommand* send_charge(PendingCharge* pending) {
-    return current_worker(pending->ctx->r)
-        .redis()
-        .send_bytes(charge_command(pending->charge), pending, on_charge_reply);
+bool send_charge(PendingCharge* pending) {
+    RedisConn& redis = current_worker(pending->ctx->r).redis();
+    pending->ctx->pending[0] = redis.send_bytes(charge_command(*pending->charge), pending, on_charge_reply);
+    return pending->ctx->pending[0] != nullptr;
 }
 
 void on_charge_reply(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept {
     auto* pending = static_cast<PendingCharge*>(asker);
     RequestCtx* ctx = pending->ctx;
     ctx->pending[0] = nullptr;
-    if (outcome == RedisOutcome::kReply && is_noscript(reply) && !std::exchange(pending->resent, true)) {
-        // The script cache was flushed: nothing was charged, so loading and asking again is safe.
-        std::string load;
-        RespWriter(load).command("SCRIPT", "LOAD", limit_script());
-        RedisConn& redis = current_worker(ctx->r).redis();
-        if (redis.send_bytes(std::move(load), nullptr, nullptr) != nullptr &&
-            (ctx->pending[0] = send_charge(pending)) != nullptr) {
-            return;
+    bool known = false;
+    try {
+        if (outcome == RedisOutcome::kReply && is_noscript(reply) && !std::exchange(pending->resent, true)) {
+            // The script cache was flushed: nothing was charged, so loading and asking again is safe.
+            std::string load;
+            RespWriter(load).command("SCRIPT", "LOAD", limit_script());
+            RedisConn& redis = current_worker(ctx->r).redis();
+            if (redis.send_bytes(std::move(load), nullptr, nullptr) != nullptr && send_charge(pending)) {
+                return;
+            }
         }
+        known = outcome == RedisOutcome::kReply && read_charge_reply(ctx, *pending->charge, reply);
+    } catch (const std::exception& e) {
+        ngx_log_error(NGX_LOG_ERR, ctx->r->connection->log, 0, "headgate: %s", e.what());
     }
-    if (outcome != RedisOutcome::kReply || !read_charge_reply(ctx, pending->charge, reply)) {
-        ctx->limit_unavailable = true;
-    }
+    pending->after(ctx, pending->data, known);
+}
+
+void after_charge(RequestCtx* ctx, void*, bool known) noexcept {
+    ctx->limit_unavailable = !known;
     resume(ctx);
 }
 
@@ -222,8 +231,19 @@ bool read_charge_reply(RequestCtx* ctx, const LimitCharge& charge, const redisRe
     return true;
 }
 
+bool start_charge(RequestCtx* ctx, const LimitCharge* charge, void (*after)(RequestCtx* ctx, void* data, bool known),
+                  void* data) {
+    auto* pending = make_in_pool<PendingCharge>(ctx->r->pool, PendingCharge{ctx, charge, after, data});
+    if (pending == nullptr || !send_charge(pending)) {
+        return false;
+    }
+    suspend(ctx->r);
+    return true;
+}
+
 ngx_int_t respond_limited(ngx_http_request_t* r, RequestCtx* ctx) {
     count(current_worker(r).shared().limited);
+    ctx->limit_answered = true;
     if (ctx->retry_us >= 0) {
         add_header(r, "Retry-After", std::to_string(std::max<std::int64_t>(1, ceil_seconds(ctx->retry_us))));
     }
@@ -234,29 +254,34 @@ ngx_int_t limit(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf, boo
     if (ctx->waiting()) {
         return NGX_AGAIN;
     }
+    if (ctx->limit_answered) {
+        return NGX_DECLINED;  // this is the error_page of what a limiter has answered already
+    }
     if (ctx->limit_refused) {
         return end_in_phase(r, respond_limited(r, ctx));
     }
     if (ctx->limit_unavailable) {
+        ctx->limit_answered = true;
         return end_in_phase(r, respond_unavailable(r, "Rate limits cannot be checked now"));
     }
     const auto& limiters = *conf->limits;
     while (ctx->limit_index < limiters.size()) {
         const LimitConf& limiter = *limiters[ctx->limit_index];
         const bool is_last = ++ctx->limit_index == limiters.size();
-        if (already_charged(ctx, &limiter) || ctx->charged_count == kReportsMax) {
+        if (already_charged(ctx, &limiter)) {
             continue;
         }
-        ctx->charged[ctx->charged_count++] = &limiter;
-        auto* pending = make_in_pool<PendingCharge>(r->pool, PendingCharge{ctx, {}});
-        if (pending == nullptr) {
+        auto* charge = make_in_pool<LimitCharge>(r->pool);
+        if (charge == nullptr || ctx->charged_count == kReportsMax) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
-        switch (make_charge(r, ctx, limiter, pending->charge)) {
+        ctx->charged[ctx->charged_count++] = &limiter;
+        switch (make_charge(r, ctx, limiter, *charge)) {
             case ChargeKind::kBypass:
                 ctx->limit_status = LimitStatus::kBypassed;
                 continue;
             case ChargeKind::kForbidden:
+                ctx->limit_answered = true;
                 return end_in_phase(r, respond_problem(r, {NGX_HTTP_FORBIDDEN, "No rate plan applies to this caller"}));
             case ChargeKind::kTooExpensive:
                 ctx->limit_status = LimitStatus::kRejected;
@@ -266,14 +291,13 @@ ngx_int_t limit(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf, boo
                 break;
         }
         if (is_last && may_fuse) {
-            ctx->fused = &pending->charge;
+            ctx->fused = charge;
             break;
         }
-        ctx->pending[0] = send_charge(pending);
-        if (ctx->pending[0] == nullptr) {
+        if (!start_charge(ctx, charge, after_charge, nullptr)) {
+            ctx->limit_answered = true;
             return end_in_phase(r, respond_unavailable(r, "Rate limits cannot be checked now"));
         }
-        suspend(r);
         return NGX_AGAIN;
     }
     ctx->limit_index = 0;  // an internal redirect may lead to a location with limiters of its own

@@ -31,6 +31,10 @@ enum class ChargeKind : std::uint8_t { kCharge, kBypass, kForbidden, kTooExpensi
 void write_charge_arguments(RespWriter& writer, const LimitCharge& charge);
 // The whole command that charges and does nothing else.
 [[nodiscard]] std::string charge_command(const LimitCharge& charge);
+// Sends it, suspends the request, and calls `after` once: `known` when Redis decided (the context then says
+// what), after healing a flushed script cache. `charge` lives in the request's pool. False: nothing was sent.
+[[nodiscard]] bool start_charge(RequestCtx* ctx, const LimitCharge* charge,
+                                void (*after)(RequestCtx* ctx, void* data, bool known), void* data);
 
 // Reads the script's reply into the context: reports for the headers, refused or not. False: not such a reply.
 [[nodiscard]] bool read_charge_reply(RequestCtx* ctx, const LimitCharge& charge, const redisReply* reply);

@@ -21,13 +21,14 @@ namespace {
 
 ngx_http_output_header_filter_pt next_header_filter;
 
-// Access handlers are not run for subrequests by nginx itself.
-ngx_int_t access_handler(ngx_http_request_t* r) noexcept {
-    const LocConf* conf = loc_conf(r);
-    if (!conf->authenticates()) {
-        return NGX_DECLINED;
-    }
+// Runs a stage on the request's context, which the first stage makes. No worker state: nginx runs in
+// a single process and was reloaded (ngx_single_process_cycle() does not call init_process again).
+template <typename Stage>
+ngx_int_t run_stage(ngx_http_request_t* r, Stage&& stage) noexcept {
     return guarded(r, [&]() -> ngx_int_t {
+        if (main_conf(r)->worker == nullptr) {
+            return NGX_HTTP_SERVICE_UNAVAILABLE;
+        }
         RequestCtx* ctx = request_ctx(r);
         if (ctx == nullptr) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -35,8 +36,17 @@ ngx_int_t access_handler(ngx_http_request_t* r) noexcept {
         if (!std::exchange(ctx->counted, true)) {
             count(current_worker(r).shared().requests);
         }
-        return authenticate(r, ctx, conf);
+        return stage(ctx);
     });
+}
+
+// Access handlers are not run for subrequests by nginx itself.
+ngx_int_t access_handler(ngx_http_request_t* r) noexcept {
+    const LocConf* conf = loc_conf(r);
+    if (!conf->authenticates()) {
+        return NGX_DECLINED;
+    }
+    return run_stage(r, [&](RequestCtx* ctx) { return authenticate(r, ctx, conf); });
 }
 
 ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
@@ -46,19 +56,15 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
     if (r != r->main || (!publishes && !limits && !conf->authenticates())) {
         return NGX_DECLINED;  // subrequests are never charged
     }
-    return guarded(r, [&]() -> ngx_int_t {
-        RequestCtx* ctx = request_ctx(r);
-        if (ctx == nullptr) {
-            return NGX_HTTP_INTERNAL_SERVER_ERROR;
-        }
+    return run_stage(r, [&](RequestCtx* ctx) {
         ngx_int_t rc = NGX_DECLINED;
         if (publishes) {
-            rc = check_publish_request(r, ctx, conf);
+            rc = check_publish_request(r, conf);
         }
         if (rc == NGX_DECLINED && limits) {
             rc = limit(r, ctx, conf, publishes && body_has_arrived(r));
         }
-        if (rc == NGX_DECLINED) {
+        if (rc == NGX_DECLINED && !std::exchange(ctx->accepted, true)) {
             count(current_worker(r).shared().accepted);
         }
         return rc;

@@ -185,20 +185,19 @@ void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply
 
 // An invalid body whose limiter was left for the fused call is charged alone, then refused.
 struct PendingRefusal {
-    RequestCtx* ctx;
     ScanStatus status;
     EventScanner scanner;
 };
 
-void on_refusal_charged(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept {
-    auto* pending = static_cast<PendingRefusal*>(asker);
-    RequestCtx* ctx = pending->ctx;
+void after_refusal_charged(RequestCtx* ctx, void* data, bool known) noexcept {
     ngx_http_request_t* r = ctx->r;
-    ctx->pending[0] = nullptr;
+    const auto* pending = static_cast<PendingRefusal*>(data);
     finish(ctx, guarded(r, [&] {
-               const bool charged = outcome == RedisOutcome::kReply && read_charge_reply(ctx, *ctx->fused, reply);
-               return charged && ctx->limit_refused ? respond_limited(r, ctx)
-                                                    : respond_invalid(r, pending->scanner, pending->status);
+               if (!known) {
+                   return respond_unavailable(r, "Rate limits cannot be checked now");
+               }
+               return ctx->limit_refused ? respond_limited(r, ctx)
+                                         : respond_invalid(r, pending->scanner, pending->status);
            }));
 }
 
@@ -206,15 +205,13 @@ ngx_int_t refuse_body(ngx_http_request_t* r, RequestCtx* ctx, const EventScanner
     if (ctx->fused == nullptr) {
         return respond_invalid(r, scanner, status);
     }
-    auto* pending = make_in_pool<PendingRefusal>(r->pool, PendingRefusal{ctx, status, scanner});
+    auto* pending = make_in_pool<PendingRefusal>(r->pool, PendingRefusal{status, scanner});
     if (pending == nullptr) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-    ctx->pending[0] = current_worker(r).redis().send_bytes(charge_command(*ctx->fused), pending, on_refusal_charged);
-    if (ctx->pending[0] == nullptr) {
+    if (!start_charge(ctx, ctx->fused, after_refusal_charged, pending)) {
         return respond_unavailable(r, "Rate limits cannot be checked now");
     }
-    suspend(r);
     return NGX_DONE;
 }
 
@@ -280,7 +277,7 @@ ngx_int_t publish_handler(ngx_http_request_t* r) noexcept {
     if (r != r->main) {
         return NGX_HTTP_FORBIDDEN;  // subrequests publish nothing
     }
-    if (ctx == nullptr || !ctx->authenticated) {
+    if (ctx == nullptr || !ctx->authenticated || loc_conf(r)->publish == PublishKind::kNone) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "headgate: a publish location was reached without a principal");
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -84,10 +84,7 @@ bool body_has_arrived(ngx_http_request_t* r) noexcept {
     return arrived >= expected;
 }
 
-ngx_int_t check_publish_request(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
-    if (std::exchange(ctx->publish_checked, true)) {
-        return NGX_DECLINED;
-    }
+ngx_int_t check_publish_request(ngx_http_request_t* r, const LocConf* conf) {
     if (r->method != NGX_HTTP_POST) {
         add_header(r, "Allow", "POST");
         return end_in_phase(r, respond_problem(r, {NGX_HTTP_NOT_ALLOWED, "Events are published with POST"}));

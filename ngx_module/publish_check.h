@@ -3,12 +3,11 @@
 #pragma once
 
 #include "ngx_module/conf.h"
-#include "ngx_module/request_ctx.h"
 
 namespace headgate::edge {
 
 // Method, content type, declared length. NGX_DECLINED: go on. Else: answered.
-[[nodiscard]] ngx_int_t check_publish_request(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf);
+[[nodiscard]] ngx_int_t check_publish_request(ngx_http_request_t* r, const LocConf* conf);
 
 // 413, also for a body whose length shows only when it has been read. Returns what finalizes the request.
 [[nodiscard]] ngx_int_t respond_too_large(ngx_http_request_t* r, const LocConf* conf);

@@ -80,6 +80,17 @@ void RedisConn::say_hello() noexcept {
     connection_->write->handler = on_write_event;
     count(shared_->redis_connects);
     set_state(RedisState::kHandshake);
+    try {
+        queue_hello();
+    } catch (const std::exception& e) {
+        fail(e.what());
+        return;
+    }
+    ngx_add_timer(&timeout_event_, conf_.timeout_ms);
+    flush();
+}
+
+void RedisConn::queue_hello() {
     hello_index_ = 0;
     hello_refused_ = false;
     std::vector<std::string> commands;
@@ -93,8 +104,6 @@ void RedisConn::say_hello() noexcept {
         command->asker = this;
         hello_.push(command);
     }
-    ngx_add_timer(&timeout_event_, conf_.timeout_ms);
-    flush();
 }
 
 void RedisConn::on_hello_reply(void* conn, RedisOutcome outcome, const redisReply* reply) noexcept {
@@ -130,7 +139,10 @@ bool RedisConn::send(RedisCommand* command) noexcept {
 
 RedisCommand* RedisConn::send_bytes(std::string bytes, void* asker,
                                     void (*done)(void* asker, RedisOutcome outcome, const redisReply* reply)) noexcept {
-    auto* command = new RedisCommand;
+    auto* command = new (std::nothrow) RedisCommand;
+    if (command == nullptr) {
+        return nullptr;
+    }
     command->bytes = std::move(bytes);
     command->write_own_bytes();
     command->asker = asker;

@@ -66,6 +66,7 @@ class RedisConn {
     static void on_hello_reply(void* conn, RedisOutcome outcome, const redisReply* reply) noexcept;
 
     void say_hello() noexcept;
+    void queue_hello();  // may throw std::bad_alloc
     void read() noexcept;
     void flush() noexcept;
     void fail(const char* why) noexcept;

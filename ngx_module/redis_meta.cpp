@@ -34,7 +34,9 @@ void RedisMeta::hello(std::vector<std::string>& commands) {
 }
 
 bool RedisMeta::learn(std::size_t index, const redisReply* reply) {
-    if (reply->type == REDIS_REPLY_ERROR && index != kReadMemory) {
+    // Only what must be known is insisted on. A Redis at its memory's end refuses HSETNX, and an ACL may hide INFO,
+    // but keys can still be looked up there; scripts that could not be loaded are loaded when they are missed.
+    if (reply->type == REDIS_REPLY_ERROR && index == kReadMeta) {
         const std::string_view text = text_of(reply);
         ngx_log_error(NGX_LOG_ERR, log_, 0, "headgate: Redis refused the greeting: %*s", text.size(), text.data());
         return false;
@@ -84,21 +86,33 @@ void RedisMeta::complain(const char* format, const std::string& a, const std::st
     ngx_log_error(NGX_LOG_EMERG, log_, 0, format, a.c_str(), b.c_str());
 }
 
-void RedisMeta::refresh(RedisConn& conn) {
-    std::vector<std::string> commands;
-    hello(commands);
-    refresh_index_ = 0;
-    for (std::size_t i = 0; i < kRefreshCommands; ++i) {
-        if (conn.send_bytes(std::move(commands[i]), this, on_refreshed) == nullptr) {
-            return;
+void RedisMeta::refresh(RedisConn& conn) noexcept {
+    if (refreshes_left_ != 0) {
+        return;  // the last one is still under way
+    }
+    try {
+        std::vector<std::string> commands;
+        hello(commands);
+        for (std::size_t i = 0; i < kRefreshCommands; ++i) {
+            if (conn.send_bytes(std::move(commands[i]), this, on_refreshed) == nullptr) {
+                return;
+            }
+            ++refreshes_left_;
         }
+    } catch (const std::exception& e) {
+        ngx_log_error(NGX_LOG_ERR, log_, 0, "headgate: %s", e.what());
     }
 }
 
 void RedisMeta::on_refreshed(void* meta, RedisOutcome outcome, const redisReply* reply) noexcept {
     auto* self = static_cast<RedisMeta*>(meta);
-    if (outcome == RedisOutcome::kReply) {
-        (void)self->learn(self->refresh_index_++, reply);
+    const std::size_t index = kRefreshCommands - self->refreshes_left_--;
+    try {
+        if (outcome == RedisOutcome::kReply) {
+            (void)self->learn(index, reply);
+        }
+    } catch (const std::exception& e) {
+        ngx_log_error(NGX_LOG_ERR, self->log_, 0, "headgate: %s", e.what());
     }
 }
 

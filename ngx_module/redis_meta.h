@@ -20,7 +20,7 @@ class RedisMeta : public RedisGreeter {
     bool learn(std::size_t index, const redisReply* reply) override;
 
     // Asks again on a live connection (each second, from a cancelable timer).
-    void refresh(RedisConn& conn);
+    void refresh(RedisConn& conn) noexcept;
 
     [[nodiscard]] bool may_publish() const noexcept override { return contract_fits_ && policy_fits_; }
 
@@ -39,7 +39,7 @@ class RedisMeta : public RedisGreeter {
     ngx_log_t* log_;
     bool contract_fits_ = false;
     bool policy_fits_ = false;
-    std::size_t refresh_index_ = 0;
+    std::size_t refreshes_left_ = 0;  // replies still to come
     time_t complained_at_ = 0;
 };
 

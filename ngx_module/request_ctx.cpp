@@ -133,7 +133,12 @@ void unpin(void* data) noexcept {
     if (ended) {
         c->write->handler(c->write);
     } else {
+#if (nginx_version >= 1025004)
         r->write_event_handler(r);
+#else
+        // Before 1.25.4 ngx_http_terminate_request() leaves its finalizer on whichever subrequest was terminated.
+        ngx_http_finalize_request(r, NGX_ERROR);
+#endif
         ngx_http_run_posted_requests(c);
     }
 }

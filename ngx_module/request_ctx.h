@@ -53,11 +53,11 @@ struct RequestCtx {
     std::size_t report_count = 0;
     bool limit_refused = false;
     bool limit_unavailable = false;
+    bool limit_answered = false;  // by a limiter: what follows is its error_page, and not limited again
     std::int64_t retry_us = 0;
     const LimitCharge* fused = nullptr;  // left for the publish stage, in the same call as the XADD; of the pool
 
     // Publish (content phase).
-    bool publish_checked = false;
     char event_id[kEventIdBytes] = {};
     std::int64_t at_ms = 0;
     int shard = -1;
@@ -72,7 +72,8 @@ struct RequestCtx {
     RedisCommand* pending[2] = {};
     bool pinned = false;     // its bytes are queued: the request's memory must stay
     bool abandoned = false;  // it was terminated while pinned
-    bool counted = false;
+    bool counted = false;    // among the requests
+    bool accepted = false;   // and among those that passed every stage
 
     [[nodiscard]] bool waiting() const noexcept { return pending[0] != nullptr || pending[1] != nullptr; }
     // The report with the smallest share left; nullptr when nothing was limited.

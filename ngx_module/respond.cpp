@@ -112,8 +112,11 @@ ngx_int_t respond_problem(ngx_http_request_t* r, const Problem& problem) {
     if (has_error_page(r, problem.status)) {
         return static_cast<ngx_int_t>(problem.status);
     }
-    if (const ngx_int_t rc = ngx_http_discard_request_body(r); rc != NGX_OK) {
-        return rc;
+    // As ngx_http_special_response_handler() does: no 100 Continue before a refusal, and the refusal is sent even
+    // where the rest of the body cannot be thrown away.
+    r->expect_tested = 1;
+    if (ngx_http_discard_request_body(r) != NGX_OK) {
+        r->keepalive = 0;
     }
     return respond_body(r, problem.status, kProblemContentType,
                         problem_json(static_cast<int>(problem.status), problem.type, problem.detail, problem.extra));

@@ -126,6 +126,9 @@ std::string status_json(const ZoneShared& shared) {
 
 ngx_int_t status_handler(ngx_http_request_t* r) noexcept {
     return guarded(r, [r]() -> ngx_int_t {
+        if (main_conf(r)->worker == nullptr) {
+            return NGX_HTTP_SERVICE_UNAVAILABLE;
+        }
         if ((r->method & (NGX_HTTP_GET | NGX_HTTP_HEAD)) == 0) {
             add_header(r, "Allow", "GET, HEAD");
             return respond_problem(r, {NGX_HTTP_NOT_ALLOWED, "The status is read with GET"});
