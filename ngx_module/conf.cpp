@@ -131,7 +131,7 @@ char* merge_loc_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
     }
     ngx_conf_merge_uint_value(conf->auth, prev->auth, kAuthOff);
     ngx_conf_merge_str_value(conf->realm, prev->realm, "headgate");
-    ngx_conf_merge_uint_value(conf->limit_mode, prev->limit_mode, 0);
+    ngx_conf_merge_uint_value(conf->limit_mode, prev->limit_mode, 1);
     ngx_conf_merge_size_value(conf->event_max_bytes, prev->event_max_bytes, limits::kEventBytesMax);
     ngx_conf_merge_size_value(conf->publish_inflight_bytes, prev->publish_inflight_bytes, 64 * 1024 * 1024);
     const auto* core =
