@@ -67,8 +67,8 @@ bench: build
 
 install:
 	@test -e build/headgate -a -e build/ngx_http_headgate_module.so || { echo 'run make build first' >&2; exit 1; }
-	install -D -m 755 build/headgate $(DESTDIR)$(PREFIX)/bin/headgate
-	install -D -m 644 build/ngx_http_headgate_module.so $(DESTDIR)$(MODULE_DIR)/ngx_http_headgate_module.so
+	install -D -s -m 755 build/headgate $(DESTDIR)$(PREFIX)/bin/headgate
+	install -D -s -m 644 build/ngx_http_headgate_module.so $(DESTDIR)$(MODULE_DIR)/ngx_http_headgate_module.so
 	install -D -m 644 conf/mod-http-headgate.conf \
 	    $(DESTDIR)$(PREFIX)/share/nginx/modules-available/mod-http-headgate.conf
 	install -D -m 644 conf/headgate.service $(DESTDIR)$(PREFIX)/lib/systemd/system/headgate.service

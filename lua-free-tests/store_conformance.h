@@ -192,7 +192,7 @@ inline constexpr int kOk = -1;
 inline constexpr int kNotFound = static_cast<int>(ErrorCode::kNotFound);
 inline constexpr int kConflict = static_cast<int>(ErrorCode::kConflict);
 inline constexpr int kLeaseLost = static_cast<int>(ErrorCode::kLeaseLost);
-inline constexpr int kInternal = static_cast<int>(ErrorCode::kInternal);
+inline constexpr int kUnprocessable = static_cast<int>(ErrorCode::kUnprocessable);
 
 inline World& world_of(void** state) { return *static_cast<World*>(*state); }
 

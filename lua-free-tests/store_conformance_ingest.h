@@ -158,7 +158,7 @@ inline void test_persist_failing_matcher_rolls_back(void** state) {
     World& world = world_of(state);
     SampleEvent good{.org = "org-a"};
     SampleEvent poison{.org = "org-a", .type = "poison.pill"};
-    assert_int_equal(code_of(world.persist({good, poison})), kInternal);
+    assert_int_equal(code_of(world.persist({good, poison})), kUnprocessable);
     assert_int_equal(code_of(world.store->get_event("org-a", good.id)), kNotFound);
     auto outcome = world.persist({good});
     assert_true(outcome.has_value() && outcome->events_new == 1);

@@ -152,6 +152,18 @@ void test_read_webhook_older_names(void**) {
     assert_string_equal(locations(both).c_str(), "body.retry_config. body.filters. ");
 }
 
+// A delay of 0 was taken and shown as 0, while the default schedule of 5 s to 24 h ran.
+void test_read_webhook_refuses_delay_of_zero(void**) {
+    const auto refused = [](const char* members) {
+        return locations(
+            read((std::string(R"({"url":"https://example.com/","events":["*"],)") + members + "}").c_str()));
+    };
+    assert_string_equal(refused(R"("retry_config":{"retry_delay":0})").c_str(), "body.retry_config.retry_delay. ");
+    assert_string_equal(refused(R"("retry_count":1,"retry_delay_seconds":0)").c_str(), "body.retry_delay_seconds. ");
+    assert_string_equal(refused(R"("retry_config":{"retry_delay":1})").c_str(), "");
+    assert_string_equal(refused(R"("retry_config":{"schedule":[0]})").c_str(), "");
+}
+
 void test_webhook_json_masks_headers_and_hides_authorization(void**) {
     WebhookInput input = read(R"({"url":"https://example.com/","events":["*"],
                                   "headers":{"X-Tenant":"t-secret","Authorization":"Bearer s"}})");
@@ -178,6 +190,7 @@ int main() {
         cmocka_unit_test(test_read_webhook_reports_every_error),
         cmocka_unit_test(test_read_webhook_network_needs_ceiling_and_organization),
         cmocka_unit_test(test_read_webhook_older_names),
+        cmocka_unit_test(test_read_webhook_refuses_delay_of_zero),
         cmocka_unit_test(test_webhook_json_masks_headers_and_hides_authorization),
         cmocka_unit_test(test_success_rate_one_decimal_or_null),
     };

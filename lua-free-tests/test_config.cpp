@@ -1,5 +1,7 @@
 // links: headgate_app
 // The configuration: every key of the table, unknown keys, units, environment, secret files.
+#include <arpa/inet.h>
+#include <ifaddrs.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -9,6 +11,7 @@
 
 #include "sidecar/base/text.h"
 #include "sidecar/config.h"
+#include "sidecar/settings.h"
 
 // cmocka needs these before it; its macro `fail` must come after everything of ours.
 // clang-format off
@@ -179,6 +182,30 @@ void test_parse_host_port_forms(void**) {
     assert_false(headgate::parse_host_port("host:65536").has_value());
 }
 
+// An interface's address led to the API that listens on every one, and to the Redis of this machine.
+void test_guard_options_block_own_ports_on_every_interface(void**) {
+    Config config;
+    config.http_listen = "0.0.0.0:8480";
+    config.redis_url = config.redis_keys_url = "redis://127.0.0.1:6399";
+    config.security_allow_networks = {*headgate::parse_network("0.0.0.0/0"), *headgate::parse_network("::/0")};
+    headgate::TargetGuard guard(headgate::guard_options(config));
+    ifaddrs* interfaces = nullptr;
+    assert_int_equal(getifaddrs(&interfaces), 0);
+    int checked = 0;
+    for (const ifaddrs* each = interfaces; each != nullptr; each = each->ifa_next) {
+        if (each->ifa_addr == nullptr || each->ifa_addr->sa_family != AF_INET) continue;
+        char text[INET_ADDRSTRLEN];
+        inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(each->ifa_addr)->sin_addr, text, sizeof text);
+        auto address = *headgate::parse_ip(text);
+        for (std::uint16_t port : {std::uint16_t{8480}, std::uint16_t{6399}})
+            assert_true(guard.check(address, port, false, {"*"}) == headgate::TargetVerdict::kBlockedAddress);
+        assert_true(guard.check(address, 9000, false, {"*"}) == headgate::TargetVerdict::kAllowed);
+        ++checked;
+    }
+    freeifaddrs(interfaces);
+    assert_true(checked > 0);
+}
+
 }  // namespace
 
 int main() {
@@ -194,6 +221,7 @@ int main() {
         cmocka_unit_test(test_read_secret_file_open_to_others_is_refused),
         cmocka_unit_test(test_parse_duration_units_and_overflow),
         cmocka_unit_test(test_parse_host_port_forms),
+        cmocka_unit_test(test_guard_options_block_own_ports_on_every_interface),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

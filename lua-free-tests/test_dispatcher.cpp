@@ -1,5 +1,7 @@
 // links: headgate_deliver headgate_match headgate_store
+#include <spdlog/sinks/ostream_sink.h>
 #include <spdlog/spdlog.h>
+#include <sqlite3.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -10,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -421,6 +424,58 @@ void test_dispatcher_stop_interrupts_and_next_process_sends_at_once(void**) {
     assert_int_equal(inbox.ids.size(), 40);
 }
 
+// Before recovery, deliveries in flight are a dead process's. One of ours among them, sent while recovery was
+// tried again, was marked as interrupted, and sent a second time.
+void test_dispatcher_reserves_nothing_before_recovery(void**) {
+    TempDir dir;
+    Inbox inbox;
+    LoopbackServer server(inbox.answering(200));
+    prepare(dir, {webhook("only", server.url())});
+    Process process(dir);
+    assert_false(process.dispatcher->reserve("only"));
+    assert_true(process.run_until([&] { return process.dispatcher->reserve("only"); }));
+    process.dispatcher->release("only");
+    process.publish(types(10));
+    assert_true(process.run_until_successes(10));
+}
+
+// A secret that cannot be opened: its webhook was read again ten times a second, which held the others back.
+void test_dispatcher_unreadable_webhook_holds_back_no_other(void**) {
+    TempDir dir;
+    Inbox inbox;
+    LoopbackServer server(inbox.answering(200));
+    prepare(dir, {webhook("good", server.url()), webhook("unreadable", server.url())});
+    sqlite3* database = nullptr;
+    assert_int_equal(sqlite3_open((dir.path / "test.db").c_str(), &database), SQLITE_OK);
+    assert_int_equal(
+        sqlite3_exec(database, "UPDATE webhook_secrets SET secret = 'x' WHERE webhook_id = 'unreadable'", 0, 0, 0),
+        SQLITE_OK);
+    assert_int_equal(sqlite3_changes(database), 1);
+    sqlite3_close(database);
+    std::ostringstream log;
+    const auto log_before = spdlog::default_logger();
+    spdlog::set_default_logger(
+        std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(log)));
+    const auto reads = [&log] {
+        const std::string text = log.str();
+        int count = 0;
+        for (std::size_t at = 0; (at = text.find("target_failed webhook=unreadable", at)) != std::string::npos; ++at) {
+            ++count;
+        }
+        return count;
+    };
+    Process process(dir);
+    process.publish(types(100));
+    assert_true(process.run_until_successes(100));
+    assert_int_equal(inbox.count, 100);
+    assert_int_equal(process.totals().pending, 100);
+    assert_true(process.run_until([&] { return reads() > 0; }));
+    assert_false(process.run_until([&] { return reads() > 2; }, milliseconds(500)));
+    assert_true(process.stop(seconds(1)));  // nothing of it is lost
+    spdlog::set_default_logger(log_before);
+    assert_int_equal(Process::open(dir)->totals()->pending, 100);
+}
+
 // A process that dies with deliveries in flight and results unwritten: the next one delivers every event.
 void test_dispatcher_crash_loses_nothing(void**) {
     TempDir dir;
@@ -629,6 +684,8 @@ int main() {
         cmocka_unit_test(test_dispatcher_blocked_address_is_an_attempt),
         cmocka_unit_test(test_dispatcher_silent_endpoints_do_not_hold_back_others),
         cmocka_unit_test(test_dispatcher_stop_interrupts_and_next_process_sends_at_once),
+        cmocka_unit_test(test_dispatcher_reserves_nothing_before_recovery),
+        cmocka_unit_test(test_dispatcher_unreadable_webhook_holds_back_no_other),
         cmocka_unit_test(test_dispatcher_crash_loses_nothing),
         cmocka_unit_test(test_lanes_round_robin_and_shares),
         cmocka_unit_test(test_lanes_own_limit),

@@ -1,14 +1,8 @@
 // links: headgate_ingest headgate_store headgate_io headgate_common
-// Ingest against a real redis-server (AOF, appendfsync always) and a real SQLite file.
+// Ingest against a real redis-server and a real SQLite file: every event arrives once.
 #include <sqlite3.h>
 
-#include <mutex>
-
-#include "lua-free-tests/redis_fixture.h"
-#include "lua-free-tests/run_awaitable.h"
-#include "lua-free-tests/store_conformance.h"  // last
-#include "lua-free-tests/temp_dir.h"
-#include "sidecar/ingest/ingest.h"
+#include "lua-free-tests/ingest_pipeline.h"  // last
 
 using namespace headgate;
 using namespace headgate::conformance;
@@ -17,153 +11,6 @@ using std::chrono::milliseconds;
 namespace {
 
 namespace asio = boost::asio;
-
-constexpr const char* kPrefix = "test:";
-
-class RecordingSink : public DeliverySink {
- public:
-    bool reserve(std::string_view) override {
-        std::lock_guard lock(mutex_);
-        if (room_ == 0) return false;
-        room_--;
-        return true;
-    }
-    void release(std::string_view) override {
-        std::lock_guard lock(mutex_);
-        room_++;
-    }
-    void accept(std::vector<ClaimedDelivery> more, std::size_t more_unclaimed) override {
-        for (ClaimedDelivery& delivery : more) claimed.push_back(std::move(delivery));
-        unclaimed += more_unclaimed;
-    }
-    void set_room(int room) {
-        std::lock_guard lock(mutex_);
-        room_ = room;
-    }
-    std::vector<ClaimedDelivery> claimed;
-    std::size_t unclaimed = 0;
-
- private:
-    std::mutex mutex_;
-    int room_ = 0;
-};
-
-// Redis, a store with org-a, and an ingest that runs while the test turns the event loop.
-struct Pipeline {
-    explicit Pipeline(int shards = 3) : shards(shards) {
-        store = open();
-        World::require(store->migrate().has_value());
-        Organization org;
-        org.id = org.name = "org-a";
-        World::require(store->create_org(org).has_value());
-        epoch = *store->take_leases("owner", "shard", shards, kNow);
-    }
-    ~Pipeline() { stop(); }
-
-    std::unique_ptr<Store> open() {
-        StoreOptions options;
-        options.url = "sqlite:" + store_path();
-        options.master_key = std::string(32, 'k');
-        return std::move(*open_store(options));
-    }
-    [[nodiscard]] std::string store_path() const { return dir.path() + "/store.db"; }
-
-    void start() {
-        db = std::make_unique<DbExecutor>(open());
-        IngestOptions options;
-        options.redis.unix_path = redis.socket_path();
-        options.key_prefix = kPrefix;
-        options.shards = shards;
-        options.epoch = epoch;
-        ingest = std::make_unique<Ingest>(io.get_executor(), *db, matcher, sink, options);
-        is_running = true;
-        asio::co_spawn(io, ingest->run(), [this](std::exception_ptr) { is_running = false; });
-    }
-    bool stop() {
-        if (!ingest) return true;
-        ingest->stop();
-        bool ended = run_until(io, [this] { return !is_running; });
-        if (ended) ingest.reset();
-        db.reset();
-        return ended;
-    }
-
-    std::vector<std::string> entry(const SampleEvent& event, int shard) const {
-        return {"XADD",
-                stream_key(kPrefix, shard),
-                "*",
-                "v",
-                "1",
-                "id",
-                event.id,
-                "org",
-                event.org,
-                "key",
-                "key-1",
-                "type",
-                event.type,
-                "source",
-                "shop",
-                "payload",
-                event.payload,
-                "ord",
-                "",
-                "tp",
-                "",
-                "via",
-                "api",
-                "at",
-                std::to_string(event.at)};
-    }
-    // The ids that Redis answered for.
-    void publish(const SampleEvent& event, int shard) {
-        if (redis.command(entry(event, shard))->type == REDIS_REPLY_STRING) published.push_back(event.id);
-    }
-    void publish_many(int count, std::size_t payload_bytes = 100) {
-        for (int i = 0; i < count; i++) {
-            SampleEvent event{.org = "org-a"};
-            event.payload = "{\"n\":\"" + std::string(payload_bytes, static_cast<char>('a' + i % 26)) + "\"}";
-            publish(event, i % shards);
-        }
-    }
-    // Entries in the streams, acknowledged or not.
-    long long left() {
-        long long sum = 0;
-        for (int shard = 0; shard < shards; shard++) sum += redis.number({"XLEN", stream_key(kPrefix, shard)});
-        return sum;
-    }
-    long long pending() {
-        long long sum = 0;
-        for (int shard = 0; shard < shards; shard++) {
-            auto reply = redis.command({"XPENDING", stream_key(kPrefix, shard), "headgate"});
-            if (reply->type == REDIS_REPLY_ARRAY) sum += reply->element[0]->integer;
-        }
-        return sum;
-    }
-    bool run_until_empty() {
-        return run_until(io, [this] { return left() == 0; });
-    }
-    std::size_t missing() {
-        std::size_t count = 0;
-        for (const std::string& id : published) count += store->get_event("org-a", id).has_value() ? 0 : 1;
-        return count;
-    }
-    [[nodiscard]] std::size_t events() { return static_cast<std::size_t>(store->totals()->events); }
-    [[nodiscard]] const IngestCounters& counters() const { return ingest->counters(); }
-
-    int shards;
-    TempDir dir;
-    RedisFixture redis;
-    std::unique_ptr<Store> store;
-    std::int64_t epoch = 0;
-    asio::io_context io;
-    std::unique_ptr<DbExecutor> db;
-    ExactMatcher matcher;
-    RecordingSink sink;
-    std::unique_ptr<Ingest> ingest;
-    bool is_running = false;
-    std::vector<std::string> published;
-};
 
 // Each test computes in an inner scope and asserts on plain values: a failed assertion runs no destructor.
 
@@ -324,7 +171,7 @@ void test_locked_store_holds_everything_back_until_it_is_free(void**) {
     long long left_while_locked = 0;
     bool caught_up_while_locked = true, caught_up_after = false;
     std::uint64_t errors = 0;
-    std::int64_t undrained_while_locked = 0, undrained_after = 1;
+    std::int64_t undrained_while_locked = 0, undrained_after = 1, redis_reply_while_locked = 0, redis_reply_after = 0;
     std::size_t missing = 1;
     {
         Pipeline pipeline;
@@ -339,6 +186,7 @@ void test_locked_store_holds_everything_back_until_it_is_free(void**) {
         errors = pipeline.counters().persist_errors;
         left_while_locked = pipeline.left();
         undrained_while_locked = pipeline.counters().oldest_undrained_ms;
+        redis_reply_while_locked = pipeline.counters().last_redis_reply_ms;
         caught_up_while_locked = run_awaitable(pipeline.io, pipeline.ingest->wait_until_caught_up(milliseconds(20)));
         sqlite3_exec(lock, "ROLLBACK", nullptr, nullptr, nullptr);
         sqlite3_close(lock);
@@ -347,10 +195,13 @@ void test_locked_store_holds_everything_back_until_it_is_free(void**) {
         pipeline.run_until_empty();
         run_until(pipeline.io, [&] { return pipeline.counters().oldest_undrained_ms == 0; });
         undrained_after = pipeline.counters().oldest_undrained_ms;
+        redis_reply_after = pipeline.counters().last_redis_reply_ms;
     }
     assert_true(errors > 0);
     assert_int_equal(left_while_locked, 20);
     assert_int_equal(undrained_while_locked, kNow);
+    assert_true(redis_reply_while_locked == IngestCounters::kNotAsking);  // a slow disk is no silence of Redis
+    assert_true(redis_reply_after < IngestCounters::kNotAsking);
     assert_false(caught_up_while_locked);
     assert_true(caught_up_after);
     assert_int_equal(missing, 0);

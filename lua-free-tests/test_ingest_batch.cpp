@@ -1,6 +1,7 @@
 // links: headgate_ingest headgate_store headgate_io headgate_common
 // One batch without Redis: how much is asked for, what a reply holds, what becomes of it.
 #include <hiredis/hiredis.h>
+#include <sqlite3.h>
 
 #include <map>
 
@@ -26,6 +27,13 @@ class SqliteFactory : public StoreFactory {
         return std::move(*open_store(options));
     }
     std::string raw_bytes() override { return {}; }
+    void execute(const char* sql) {
+        sqlite3* db = nullptr;
+        sqlite3_open((dir_.path() + "/store.db").c_str(), &db);
+        int code = sqlite3_exec(db, sql, nullptr, nullptr, nullptr);
+        sqlite3_close(db);
+        World::require(code == SQLITE_OK);
+    }
 
  private:
     TempDir dir_;
@@ -43,6 +51,14 @@ class CountingSink : public DeliverySink {
     void release(std::string_view) override { room++; }
     void accept(std::vector<ClaimedDelivery>, std::size_t) override {}
     int room;
+};
+
+// As when a webhook's row is damaged.
+class BrokenMatcher : public ExactMatcher {
+ public:
+    void load(std::string_view, std::int64_t, std::vector<Webhook>) override {
+        throw std::runtime_error("the subscriptions cannot be read");
+    }
 };
 
 std::shared_ptr<const redisReply> parse(const std::string& resp) {
@@ -76,10 +92,13 @@ void test_read_count_starts_moderate_and_grows_while_filled(void**) {
     assert_int_equal(count.per_stream(), 8);
     count.observe(8 * 1024, 8, 0);  // not filled: nothing to gain
     assert_int_equal(count.per_stream(), 8);
-    for (std::size_t expected : {16, 32, 64, 128, 256, 512, 512}) {
+    for (std::size_t expected : {16, 32, 64, 128, 128}) {
         count.observe(1024, 8, 1);
         assert_int_equal(count.per_stream(), expected);
     }
+    ReadCount alone(1, 512, 16 << 20);
+    for (int i = 0; i < 10; i++) alone.observe(1024, 8, 1);
+    assert_int_equal(alone.per_stream(), 512);
     assert_int_equal(ReadCount(1024, 512, 16 << 20).per_stream(), 1);
     assert_int_equal(ReadCount(1, 1, 16 << 20).per_stream(), 1);
 }
@@ -103,6 +122,66 @@ void test_read_count_grows_only_as_far_as_entries_fit(void**) {
     assert_int_equal(count.per_stream(), 83);
     count.reply_was_too_large();
     assert_int_equal(count.per_stream(), 1);
+}
+
+// One busy stream of small entries let the count grow to 512 for each of them: when all eight then held
+// large ones, Redis made a reply of a gigabyte.
+void test_read_count_bounds_what_all_streams_may_give(void**) {
+    for (std::size_t streams : {1, 8, 64, 1024}) {
+        ReadCount count(streams, 512, 16 << 20);
+        for (int i = 0; i < 20; i++) count.observe(1024, 64, 1);
+        assert_true(count.per_stream() * streams <= 1024);
+    }
+}
+
+using Keys = std::vector<std::string>;
+
+// One entry of each stream was still too much, and asked for again without end.
+void test_read_window_asks_fewer_streams_in_turns(void**) {
+    const Keys all = {"a", "b", "c", "d", "e"};
+    ReadWindow window(all, 1000);
+    assert_true(window.is_whole() && window.keys() == all);
+    window.reply_was_too_large();
+    assert_true(!window.is_whole() && window.keys() == Keys({"a", "b", "c"}));
+    window.reply_was_too_large();
+    assert_true(window.keys() == Keys({"a", "b"}));
+    window.advance(900);
+    assert_true(window.keys() == Keys({"c", "d"}));
+    window.advance(900);
+    assert_true(window.keys() == Keys({"e"}));
+    window.advance(900);
+    assert_true(window.keys() == Keys({"a", "b"}));
+    window.advance(100);  // little: more of them
+    assert_true(window.keys() == Keys({"c", "d", "e"}));
+    window.advance(0);
+    assert_true(window.is_whole() && window.keys() == all && window.reply_bytes_max() == 1000);
+}
+
+void test_read_window_raises_the_bound_for_a_single_entry(void**) {
+    const Keys all = {"a", "b"};
+    ReadWindow window(all, 1000);
+    window.reply_was_too_large();
+    assert_true(window.keys() == Keys({"a"}) && window.reply_bytes_max() == 1000);
+    window.reply_was_too_large();
+    window.reply_was_too_large();
+    assert_true(window.keys() == Keys({"a"}) && window.reply_bytes_max() == 4000);
+    window.advance(3900);
+    assert_true(window.keys() == Keys({"b"}) && window.reply_bytes_max() == 4000);
+    window.advance(10);
+    assert_true(window.is_whole() && window.reply_bytes_max() == 1000);
+}
+
+void test_read_window_looks_for_pending_in_every_stream(void**) {
+    const Keys all = {"a", "b", "c"};
+    ReadWindow window(all, 1000);
+    assert_true(window.has_no_pending());
+    window.reply_was_too_large();
+    window.look_for_pending();
+    assert_false(window.has_no_pending());
+    window.reply_was_too_large();  // at "c"
+    assert_true(window.has_no_pending());
+    window.look_for_pending();
+    for (bool is_last : {false, false, true}) assert_true(window.has_no_pending() == is_last);
 }
 
 void test_command_asks_for_pending_or_new(void**) {
@@ -217,6 +296,46 @@ void test_persist_batch_lost_lease_is_no_culprit(void** state) {
     assert_int_equal(world.store->totals()->quarantined, 0);
 }
 
+// A failure without a cause cost the events: they were bisected and put in quarantine at once.
+void test_persist_batch_unexplained_failure_is_no_culprit_at_first(void** state) {
+    World& world = world_of(state);
+    world.add_webhook("wh-1");
+    CountingSink sink(100);
+    auto batch = decode_batch(reply_of("s2", {{.org = "org-a"}, {.org = "org-a"}}), kKeys);
+    BrokenMatcher broken;
+    PersistProgress first = persist_batch(*world.store, broken, sink, *batch, world.epoch, kNow);
+    assert_true(first.error.has_value() && first.error->code == ErrorCode::kInternal);
+    assert_int_equal(first.quarantined + world.store->totals()->quarantined, 0);
+    PersistProgress last = persist_batch(*world.store, broken, sink, *batch, world.epoch, kNow, OnInternal::kBisect);
+    assert_false(last.error.has_value());
+    assert_true(last.quarantined == 2 && world.store->totals()->quarantined == 2);
+}
+
+// The store's own damage, which fails for an empty batch as well, is never looked for in the events.
+void test_persist_batch_damaged_store_is_no_culprit(void** state) {
+    World& world = world_of(state);
+    CountingSink sink(100);
+    auto batch = decode_batch(reply_of("s2", {{.org = "org-a"}, {.org = "org-a"}}), kKeys);
+    static_cast<SqliteFactory&>(*world.factory).execute("DROP TABLE leases");
+    PersistProgress done =
+        persist_batch(*world.store, world.matcher, sink, *batch, world.epoch, kNow, OnInternal::kBisect);
+    assert_true(done.error.has_value() && done.error->code == ErrorCode::kUnavailable);
+    assert_int_equal(world.store->totals()->quarantined, 0);
+}
+
+// The refusal of the undecodable entries' bytes was forgotten when the events were bisected: the batch
+// was acknowledged and deleted without them.
+void test_persist_batch_fails_when_undecodable_bytes_cannot_be_kept(void** state) {
+    World& world = world_of(state);
+    CountingSink sink(100);
+    auto batch = decode_batch(reply_of("s2", {{.org = "org-a"}, {.org = "org-a"}}), kKeys);
+    batch->quarantine.push_back({"99-1", "cannot be decoded", "*0\r\n", 2});
+    static_cast<SqliteFactory&>(*world.factory)
+        .execute("CREATE TRIGGER full BEFORE INSERT ON quarantine BEGIN SELECT RAISE(ABORT, 'no'); END");
+    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch, world.epoch, kNow);
+    assert_true(done.error.has_value() && done.error->code == ErrorCode::kUnavailable);
+}
+
 }  // namespace
 
 int main() {
@@ -225,6 +344,10 @@ int main() {
         cmocka_unit_test(test_read_count_starts_moderate_and_grows_while_filled),
         cmocka_unit_test(test_read_count_halves_beyond_half_of_the_bound),
         cmocka_unit_test(test_read_count_grows_only_as_far_as_entries_fit),
+        cmocka_unit_test(test_read_count_bounds_what_all_streams_may_give),
+        cmocka_unit_test(test_read_window_asks_fewer_streams_in_turns),
+        cmocka_unit_test(test_read_window_raises_the_bound_for_a_single_entry),
+        cmocka_unit_test(test_read_window_looks_for_pending_in_every_stream),
         cmocka_unit_test(test_command_asks_for_pending_or_new),
         cmocka_unit_test(test_stream_id_is_two_numbers),
         cmocka_unit_test(test_decode_separates_events_poison_and_deleted),
@@ -232,6 +355,9 @@ int main() {
         WORLD_TEST(test_persist_batch_hands_on_claims_that_share_their_event),
         WORLD_TEST(test_persist_batch_bisects_to_the_culprits),
         WORLD_TEST(test_persist_batch_lost_lease_is_no_culprit),
+        WORLD_TEST(test_persist_batch_unexplained_failure_is_no_culprit_at_first),
+        WORLD_TEST(test_persist_batch_damaged_store_is_no_culprit),
+        WORLD_TEST(test_persist_batch_fails_when_undecodable_bytes_cannot_be_kept),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

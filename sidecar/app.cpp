@@ -172,6 +172,7 @@ struct App::Impl {
         }
         if (is_stopping) co_return;
         spawn("projection", projection->run());
+        ingest_spawned_at = wall_clock_ms();
         spawn("ingest", ingest->run());
     }
 
@@ -219,6 +220,11 @@ struct App::Impl {
         vitals.uptime_ms = since(started_at);
         vitals.redis_silent_ms = events->silent_ms();
         if (keys) vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, keys->silent_ms());
+        if (ingest_spawned_at != 0) {
+            // A Redis that answers, but refuses to be read, is silent for ingest. A time to come: it does not ask.
+            TimeMs granted_at = std::max<TimeMs>(ingest->counters().last_redis_reply_ms, ingest_spawned_at);
+            vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, now - granted_at);
+        }
         vitals.store_silent_ms = since(store_answered);
         TimeMs undrained_at = ingest->counters().oldest_undrained_ms;
         if (undrained_at != 0) vitals.oldest_undrained_ms = std::max<TimeMs>(0, now - undrained_at);
@@ -260,8 +266,11 @@ struct App::Impl {
     void give_up(Error error) {
         spdlog::error("giving_up error={}", log_value(error.message));
         failure = std::move(error);
-        stop_requested.cancel();
+        request_stop();
     }
+
+    // A request made while start() still runs, when nobody waits for it yet, is kept: the wait then ends at once.
+    void request_stop() { stop_requested.expires_at(SteadyClock::now()); }
 
     // Ends early when the app stops.
     asio::awaitable<void> pause(milliseconds duration) {
@@ -325,6 +334,7 @@ struct App::Impl {
     std::optional<HttpServer> server;
 
     SteadyClock::time_point store_answered = SteadyClock::now();
+    TimeMs ingest_spawned_at = 0;  // 0: not yet
     TimeMs oldest_due_at = 0;
     int running = 0;
     bool is_stopping = false;
@@ -338,16 +348,21 @@ Result<void> App::run() {
     auto opened = impl_->open();
     if (!opened) return opened;
     impl_->signals.async_wait([impl = impl_.get()](const boost::system::error_code& ec, int) {
-        if (!ec) impl->stop_requested.cancel();
+        if (!ec) impl->request_stop();
     });
     asio::co_spawn(impl_->io, impl_->start_and_wait(), [](const std::exception_ptr& thrown) {
         if (thrown) std::rethrow_exception(thrown);
     });
+    std::optional<Error> thrown_out;
     try {
         impl_->io.run();
     } catch (const std::exception& error) {
-        return fail(ErrorCode::kInternal, error.what());
+        thrown_out = Error{ErrorCode::kInternal, error.what()};
     }
+    // What still runs on the DB threads uses ingest, dispatcher and subscriptions, which are destroyed before these.
+    impl_->writer->join();
+    impl_->reader->join();
+    if (thrown_out) return tl::unexpected(*thrown_out);
     if (impl_->failure) return tl::unexpected(*impl_->failure);
     spdlog::info("stopped");
     return {};

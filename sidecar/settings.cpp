@@ -1,9 +1,11 @@
 // Secrets, addresses, guard and store from the configuration; see settings.h. Next file: app.cpp.
 #include "sidecar/settings.h"
 
+#include <ifaddrs.h>
 #include <netdb.h>
 #include <netinet/in.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "common/api_key.h"
@@ -40,23 +42,45 @@ Result<RedisAddress> redis_address(const Config& config, const std::string& url,
     return address;
 }
 
-void add_addresses(TargetGuardOptions& options, const std::string& host, std::uint16_t port) {
+std::optional<IpAddress> ip_of(const sockaddr* address) {
+    if (address == nullptr) return std::nullopt;
+    if (address->sa_family == AF_INET)
+        return ip_from_v4(ntohl(reinterpret_cast<const sockaddr_in*>(address)->sin_addr.s_addr));
+    if (address->sa_family != AF_INET6) return std::nullopt;
+    IpAddress ip;
+    std::memcpy(ip.bytes.data(), &reinterpret_cast<const sockaddr_in6*>(address)->sin6_addr, ip.bytes.size());
+    return ip;
+}
+
+std::vector<IpAddress> resolve(const std::string& host) {
+    std::vector<IpAddress> addresses;
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     addrinfo* found = nullptr;
-    if (getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return;
-    for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next) {
-        if (entry->ai_family == AF_INET) {
-            auto* address = reinterpret_cast<const sockaddr_in*>(entry->ai_addr);
-            options.never.emplace_back(ip_from_v4(ntohl(address->sin_addr.s_addr)), port);
-        } else if (entry->ai_family == AF_INET6) {
-            auto* address = reinterpret_cast<const sockaddr_in6*>(entry->ai_addr);
-            IpAddress ip;
-            std::memcpy(ip.bytes.data(), &address->sin6_addr, ip.bytes.size());
-            options.never.emplace_back(ip, port);
-        }
-    }
+    if (getaddrinfo(host.c_str(), nullptr, &hints, &found) != 0) return addresses;
+    for (const addrinfo* entry = found; entry != nullptr; entry = entry->ai_next)
+        if (auto ip = ip_of(entry->ai_addr)) addresses.push_back(*ip);
     freeaddrinfo(found);
+    return addresses;
+}
+
+// Every address of this machine: those of its interfaces, and loopback, of which the guard takes one for all.
+std::vector<IpAddress> own_addresses() {
+    std::vector<IpAddress> addresses = {*parse_ip("127.0.0.1")};
+    ifaddrs* found = nullptr;
+    if (getifaddrs(&found) != 0) return addresses;
+    for (const ifaddrs* entry = found; entry != nullptr; entry = entry->ifa_next)
+        if (auto ip = ip_of(entry->ifa_addr)) addresses.push_back(*ip);
+    freeifaddrs(found);
+    return addresses;
+}
+
+void add_never(TargetGuardOptions& options, const std::vector<IpAddress>& addresses, std::uint16_t port) {
+    for (const IpAddress& address : addresses) options.never.emplace_back(address, port);
+}
+
+bool is_own(const IpAddress& address, const std::vector<IpAddress>& own) {
+    return ip_in_list(address, "127.0.0.0/8 ::1 0.0.0.0 ::") || std::find(own.begin(), own.end(), address) != own.end();
 }
 
 }  // namespace
@@ -108,16 +132,20 @@ Result<RedisAddress> keys_redis(const Config& config) {
 TargetGuardOptions guard_options(const Config& config) {
     TargetGuardOptions options;
     options.allow_networks = config.security_allow_networks;
+    const std::vector<IpAddress> own = own_addresses();
     for (const auto* url : {&config.redis_url, &config.redis_keys_url}) {
         auto address = parse_redis_url(*url);
         auto port = address ? parse_integer(address->port, 1, 65535) : std::nullopt;
-        if (port && !address->host.empty()) add_addresses(options, address->host, static_cast<std::uint16_t>(*port));
+        if (!port || address->host.empty()) continue;
+        auto redis = resolve(address->host);
+        add_never(options, redis, static_cast<std::uint16_t>(*port));
+        // A Redis of this machine may listen on more of its addresses than the one that we were told.
+        if (std::any_of(redis.begin(), redis.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
+            add_never(options, own, static_cast<std::uint16_t>(*port));
     }
     if (auto listen = parse_host_port(config.http_listen)) {
-        // Listening on every address means that each of this machine's is ours; loopback is the one that
-        // an allowed network can name.
         bool any = listen->host == "0.0.0.0" || listen->host == "::" || listen->host == "*";
-        add_addresses(options, any ? "localhost" : listen->host, listen->port);
+        add_never(options, any ? own : resolve(listen->host), listen->port);
     }
     return options;
 }

@@ -32,7 +32,8 @@ struct Secrets {
 [[nodiscard]] Result<RedisAddress> events_redis(const Config& config);
 [[nodiscard]] Result<RedisAddress> keys_redis(const Config& config);
 
-// The ceiling of networks, and our own Redis and API, which no webhook may reach: host names are resolved now.
+// The ceiling of networks, and our own Redis and API, which no webhook may reach: host names
+// are resolved, and this machine's addresses listed, now.
 [[nodiscard]] TargetGuardOptions guard_options(const Config& config);
 
 enum class StoreUse : std::uint8_t { kServe, kBeside };  // kBeside: another process may hold it

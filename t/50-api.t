@@ -45,6 +45,14 @@ like $token->{access_token}, qr/\A[\w-]+\.[\w-]+\.[\w-]+\z/, 'access_token';
 like $answer->header('Cache-Control') // '', qr/no-store/, 'never cached';
 is call('POST', '/token', undef, form(grant_type => 'client_credentials', client_id => 'api', client_secret => $key), @form)->status, 200,
     'client_credentials';
+is call('POST', '/token', undef, form(username => 'api', password => $key, scope => 'events:write inbox:read'), @form)->json->{scope},
+    'events:write inbox:read', 'the scopes that were asked for';
+# An admin key was given a token with any text as its scope.
+for my $scope ('anything goes', 'a:b,c:d', ' ', 'a:b  c:d', 'a:b ', '*:*', join(' ', ('events:write') x 65)) {
+    $answer = call('POST', '/token', undef, form(username => 'api', password => $key, scope => $scope), @form);
+    is $answer->status, 400, "scope '" . substr($scope, 0, 20) . "'";
+    is $answer->json->{error}, 'invalid_scope', '... is invalid_scope';
+}
 $answer = call('POST', '/token', undef, form(username => 'api', password => 'wrong'), @form);
 is $answer->status, 401, 'a wrong key';
 is $answer->header('Content-Type'), 'application/problem+json', 'a wrong key: problem+json';
@@ -82,6 +90,10 @@ for my $body (undef, '{}', '{}') {
     is $answer->status, 200, 'acknowledged, and again' or diag $answer->body;
     is_deeply [@{ $answer->json }{qw(id status)}], [$ids[0], 'delivered'], 'id and status';
 }
+# As `curl -d '{}'` sends it; was a 415.
+is call('POST', "/inbox/$ids[0]/ack", $key, ' { } ', 'Content-Type' => 'application/x-www-form-urlencoded')->status, 200,
+    'an empty object, whatever its type';
+is_problem(call('POST', "/inbox/$ids[0]/ack", $key, '{"a":1}', 'Content-Type' => 'text/plain'), 415, 'a body of another type');
 is_deeply [map { $_->{id} } call('GET', '/inbox', $key)->json->@*], [reverse @ids[1 .. 3]], 'it has left the inbox';
 is_problem(call('POST', '/inbox/01930000-0000-7000-8000-000000000000/ack', $key, '{}'), 404, 'an unknown event');
 
@@ -130,6 +142,7 @@ my %bad = (
     'no url' => { url => undef }, 'a private address' => { url => 'https://10.0.0.1/' },
     'metadata' => { url => 'https://169.254.169.254/' }, 'user and password' => { url => 'https://a:b@example.com/' },
     'no events' => { events => [] }, 'an empty pattern' => { events => [''] }, 'a broken filter' => { filters => { '$nope' => 1 } },
+    'a retry delay of 0' => { retry_config => { retry_delay => 0 } },
     'too many retries' => { retry_config => { max_retries => 1000 } }, 'a line break in a header' => { headers => { 'X-A' => "a\r\nB: c" } },
 );
 for my $name (sort keys %bad) {
@@ -158,5 +171,18 @@ $t->wait_for('the key to be good', sub { call('POST', '/events', $doomed->{api_k
 $sidecar->run_json('key', 'revoke', $doomed->{id});
 $t->wait_for('the key to be refused', sub { call('POST', '/events', $doomed->{api_key}, $event)->status == 401 });
 pass 'a revoked key is refused at the edge';
+
+# -- a Redis that answers but lets nobody read ---------------------------------------------------
+# /health stayed 200 while nothing was drained: each refusal counted as a sign of life.
+sub redis_check () {
+    my $health = call('GET', '/health', undef);
+    return [$health->status, ($health->json->{checks}{redis}{ok} // die $health->body) ? 1 : 0];
+}
+$sidecar->redis->command('ACL', 'SETUSER', 'default', '-xreadgroup');
+$t->wait_for('/health to tell of it', sub { redis_check->[0] == 503 });
+is_deeply redis_check, [503, 0], '/health is 503 when reading is refused';
+$sidecar->redis->command('ACL', 'SETUSER', 'default', '+xreadgroup');
+$t->wait_for('/health to be good again', sub { redis_check->[0] == 200 });
+pass 'and 200 again';
 
 $t->done;

@@ -3,6 +3,8 @@
 use v5.36;
 use Test::More;
 
+use IO::Socket::INET;
+
 use Headgate::Sidecar;
 use Headgate::Test;
 
@@ -96,6 +98,25 @@ $t->write_file('broken/headgate.toml', $broken);
 chmod 0644, $t->path('headgate/pepper');
 fails_with(1, qr/pepper.*chmod 600|chmod 600.*pepper/s, 'check-config');
 chmod 0600, $t->path('headgate/pepper');
+
+# -- a signal while it starts ---------------------------------------------------------------------
+# The stop was lost when nobody waited for it yet. A Redis that accepts and never answers holds the start up.
+{
+    my $silent = IO::Socket::INET->new(Listen => 5, LocalAddr => '127.0.0.1', Timeout => 15) // die "listen: $!";
+    my $url    = 'redis://127.0.0.1:' . $silent->sockport;
+    my $port   = $t->port;
+    my $toml   = $before =~ s/^(url|keys_url) = "redis:[^"]*"/$1 = "$url"/mgr =~ s/^listen = "[^"]*"/listen = "127.0.0.1:$port"/mr
+        =~ s/^url = "sqlite:[^"]*"/'url = "sqlite:' . $t->path('starting.db') . '"'/mre;
+    my $config = $t->write_file('headgate/starting.toml', $toml);
+    my $starting = $t->start(
+        name => 'a starting serve', command => [$h->executable, 'serve', '--config', $config], log => $t->path('starting.log'),
+    );
+    my $connection = $silent->accept // $t->die_with_logs('serve did not ask its Redis');    # now it waits for an answer
+    $starting->signal('TERM');
+    $t->wait_for('it to end', sub { !$starting->alive }, 12);
+    is $starting->status, 0, 'SIGTERM while serve starts ends it' or diag $starting->log_text;
+    unlike $starting->log_text, qr/stopped_late/, '... and no part is late';
+}
 
 # -- a second serve on the same database ----------------------------------------------------------
 fails_with(1, qr/another|lock|pid/i, 'serve');

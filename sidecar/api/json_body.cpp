@@ -34,7 +34,9 @@ JsonBody read_json_object(const ServerRequest& request) {
 }
 
 JsonBody read_optional_json_object(const ServerRequest& request) {
-    if (request.body.find_first_not_of(" \t\r\n") == std::string::npos) return {};
+    std::string body = request.body;
+    std::erase_if(body, [](char c) { return std::string_view(" \t\r\n").find(c) != std::string_view::npos; });
+    if (body.empty() || body == "{}") return {};
     return read_json_object(request);
 }
 

@@ -175,8 +175,9 @@ class WebhookReader {
             return error({"retry_config"}, "give either retry_config, or retry_count and retry_delay_seconds");
         if (config != nullptr) return read_retry_config(*config, retry);
         if (count == nullptr && delay_seconds == nullptr) return;
+        // A delay of 0 stands for no delay of its own: the default schedule would run instead.
         auto retries = integer(count, {"retry_count"}, 3, 0, limits::kWebhookRetriesMax);
-        auto seconds = integer(delay_seconds, {"retry_delay_seconds"}, 60, 0, limits::kRetryDelayMsMax / 1000);
+        auto seconds = integer(delay_seconds, {"retry_delay_seconds"}, 60, 1, limits::kRetryDelayMsMax / 1000);
         if (!retries || !seconds) return;
         retry = RetryConfig{static_cast<int>(*retries), {}, *seconds * 1000, 1.0};
     }
@@ -201,7 +202,7 @@ class WebhookReader {
         std::int64_t fallback = static_cast<std::int64_t>(retry.schedule_ms.size());
         if (delay != nullptr || multiplier != nullptr) {
             auto delay_ms =
-                integer(delay, {"retry_config", "retry_delay"}, kOldRetryDelayMs, 0, limits::kRetryDelayMsMax);
+                integer(delay, {"retry_config", "retry_delay"}, kOldRetryDelayMs, 1, limits::kRetryDelayMsMax);
             auto factor = number(multiplier, {"retry_config", "backoff_multiplier"}, kOldBackoffMultiplier);
             if (!delay_ms || !factor) return;
             retry.schedule_ms.clear();

@@ -11,6 +11,7 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/post.hpp>
+#include <map>
 #include <random>
 #include <unordered_map>
 #include <utility>
@@ -44,6 +45,7 @@ constexpr milliseconds kPollInterval{500};
 constexpr milliseconds kSweepInterval{10'000};
 constexpr milliseconds kBackoffMin{100};
 constexpr milliseconds kBackoffMax{5'000};
+constexpr milliseconds kRefusedLoadPause{10'000};  // of a webhook that cannot be read until somebody mends it
 constexpr milliseconds kAbortWait{2'000};
 constexpr milliseconds kFinalFlushWait{5'000};
 
@@ -71,8 +73,12 @@ Loaded every_one_failed(const std::vector<std::string>& webhook_ids, const Error
 }
 
 struct RecoverInFlight {
-    TimeMs now;
-    Result<std::size_t> operator()(Store& store) const { return store.recover_in_flight(now); }
+    std::atomic<bool>* has_recovered;
+    Result<std::size_t> operator()(Store& store) const {
+        auto recovered = store.recover_in_flight(wall_clock_ms());
+        *has_recovered = recovered.has_value();
+        return recovered;
+    }
 };
 
 bool is_fresh(const DeliveryTarget& target, const HeldDelivery& delivery, TimeMs now) noexcept {
@@ -91,9 +97,13 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     std::shared_ptr<MemoryQuota> quota;  // shared with the DB thread
     std::unique_ptr<HttpClient> http;    // null once the dispatcher is gone
 
+    // Until then the store's deliveries in flight are a dead process's: none of ours may be among them.
+    std::atomic<bool> has_recovered{false};
+
     // Of the event loop alone.
     Lanes lanes;
-    std::vector<std::string> loading;  // webhooks whose target is to be read
+    std::vector<std::string> loading;                                 // webhooks whose target is to be read
+    std::multimap<steady_clock::time_point, std::string> load_again;  // those that could not be, by when to ask
     std::vector<AttemptRecord> results;
     std::shared_ptr<ResultBatch> writing = std::make_shared<ResultBatch>();
     std::minstd_rand random{std::random_device{}()};
@@ -307,11 +317,13 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
 
     asio::awaitable<void> load_loop() {
         for (;;) {
+            resume_failed();
             if (loading.empty()) {
                 if (is_stopping) {
                     co_return;
                 }
-                co_await load_signal.wait_until(steady_clock::time_point::max());
+                co_await load_signal.wait_until(load_again.empty() ? steady_clock::time_point::max()
+                                                                   : load_again.begin()->first);
                 continue;
             }
             const auto end = loading.size() > kTargetsPerLoad ? loading.begin() + kTargetsPerLoad : loading.end();
@@ -322,24 +334,32 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
             if (!loaded) {
                 loaded = every_one_failed(asked, loaded.error());
             }
-            std::vector<Lane*> failed;
             for (const auto& [webhook_id, target] : *loaded) {
                 if (Lane* lane = lanes.find(webhook_id); lane != nullptr && !apply_target(*lane, target)) {
-                    failed.push_back(lane);
+                    const bool may_pass = error_traits(target.error().code).retryable;
+                    load_again.emplace(steady_clock::now() + (may_pass ? kBackoffMin : kRefusedLoadPause), webhook_id);
                 }
             }
             pump();
-            if (!failed.empty()) {
-                co_await pause(kBackoffMin);
-                for (Lane* lane : failed) {
-                    lanes.loading_failed(*lane);
-                }
-                pump();
-            }
         }
     }
 
-    // False: the store did not answer; ask again.
+    // Each lane pauses by itself: one webhook that cannot be read holds back no other.
+    void resume_failed() {
+        const auto end = load_again.upper_bound(steady_clock::now());
+        if (end == load_again.begin()) {
+            return;
+        }
+        for (auto entry = load_again.begin(); entry != end; ++entry) {
+            if (Lane* lane = lanes.find(entry->second)) {
+                lanes.loading_failed(*lane);
+            }
+        }
+        load_again.erase(load_again.begin(), end);
+        pump();
+    }
+
+    // False: it could not be read; ask again, later.
     bool apply_target(Lane& lane, const Result<Store::Target>& found) {
         if (!found && found.error().code != ErrorCode::kNotFound) {
             spdlog::warn("delivery.target_failed webhook={} error=\"{}\"", lane.webhook_id, found.error().message);
@@ -373,7 +393,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         is_running = true;
         milliseconds backoff = kBackoffMin;
         while (!is_stopping) {
-            auto recovered = co_await db.run(RecoverInFlight{wall_clock_ms()});
+            auto recovered = co_await db.run(RecoverInFlight{&has_recovered});
             if (recovered) {
                 spdlog::info("delivery.recovered interrupted={}", *recovered);
                 break;
@@ -426,7 +446,9 @@ Dispatcher::~Dispatcher() {
     http.reset();
 }
 
-bool Dispatcher::reserve(std::string_view webhook_id) { return impl_->quota->reserve(webhook_id); }
+bool Dispatcher::reserve(std::string_view webhook_id) {
+    return impl_->has_recovered && impl_->quota->reserve(webhook_id);
+}
 
 void Dispatcher::release(std::string_view webhook_id) { impl_->quota->give_back(webhook_id); }
 

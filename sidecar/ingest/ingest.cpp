@@ -79,12 +79,15 @@ struct Ingest::Impl {
           keys(shard_keys(options)),
           read_redis(executor, options.redis, kCommandTimeout),
           ack_redis(executor, options.redis, kCommandTimeout),
-          reader(read_redis, keys),
-          count(keys.size(), options.batch_max, limits::kStreamReplyBytesMax),
+          reader(read_redis),
+          window(keys, options.reply_bytes_max),
+          count(keys.size(), options.batch_max, std::min(options.reply_bytes_max, limits::kStreamReplyBytesMax)),
           persisted(keys.size()),
           pause(executor),
           ack_pause(executor),
-          ack_ended(executor) {}
+          ack_ended(executor) {
+        read_redis.set_reply_bytes_max(window.reply_bytes_max());
+    }
 
     asio::any_io_executor executor;
     DbExecutor& db;
@@ -94,6 +97,7 @@ struct Ingest::Impl {
     std::vector<std::string> keys;  // by shard
     RedisClient read_redis, ack_redis;
     StreamReader reader;
+    ReadWindow window;
     ReadCount count;
     std::vector<StreamPosition> persisted;  // the newest of each shard
     IngestCounters counters;
@@ -118,23 +122,22 @@ struct Ingest::Impl {
         while (!stopping) {
             // The same entries are pending until they are acknowledged.
             if (from == ReadFrom::kPending) co_await wait_for_ack();
-            Result<ReadReply> read = co_await reader.read(from, count.per_stream(), kBlock);
+            // Nothing is waited for while there are more streams to ask.
+            milliseconds block = window.is_whole() ? kBlock : milliseconds(0);
+            Result<ReadReply> read = co_await reader.read(window.keys(), from, count.per_stream(), block);
             if (stopping) break;
             if (!read) {
                 // Entries of a reply that was cut are ours and pending.
-                from = ReadFrom::kPending;
-                if (read.error().code == ErrorCode::kTooLarge) {
-                    count.reply_was_too_large();
-                    continue;
-                }
-                spdlog::warn("ingest.redis_away error={} retry_ms={}", log_value(read.error().message),
-                             backoff.count());
+                from = look_for_pending();
+                bool is_cut = read.error().code == ErrorCode::kTooLarge;
+                if (is_cut) ask_for_less();
+                spdlog::warn("ingest.{} error={} retry_ms={}", is_cut ? "reply_too_large" : "redis_away",
+                             log_value(read.error().message), backoff.count());
                 co_await wait_backoff();
                 continue;
             }
-            counters.last_redis_reply_ms = wall_clock_ms();
             if (read->status == ReadStatus::kNoGroup) {
-                from = ReadFrom::kPending;
+                from = look_for_pending();
                 co_await create_groups();
                 continue;
             }
@@ -143,16 +146,35 @@ struct Ingest::Impl {
                 co_await wait_backoff();
                 continue;
             }
+            counters.last_redis_reply_ms = wall_clock_ms();
             from = co_await take(std::move(*read), from);
         }
         co_await wait_for_ack();
+    }
+
+    ReadFrom look_for_pending() {
+        window.look_for_pending();
+        return ReadFrom::kPending;
+    }
+
+    void ask_for_less() {
+        if (count.per_stream() == 1) window.reply_was_too_large();
+        count.reply_was_too_large();
+        read_redis.set_reply_bytes_max(window.reply_bytes_max());
+    }
+
+    // A read of new entries gave so many bytes.
+    void ask_next(std::size_t reply_bytes) {
+        window.advance(reply_bytes);
+        read_redis.set_reply_bytes_max(window.reply_bytes_max());
     }
 
     // Persists and hands on what was read; returns from where to read next.
     asio::awaitable<ReadFrom> take(ReadReply read, ReadFrom from) {
         if (read.status == ReadStatus::kNothing) {
             backoff = kBackoffMin;
-            counters.oldest_undrained_ms = 0;
+            if (window.is_whole()) counters.oldest_undrained_ms = 0;
+            ask_next(0);
             co_return ReadFrom::kNew;
         }
         Result<IngestBatch> decoded = decode_batch(std::move(read.reply), keys);
@@ -161,19 +183,22 @@ struct Ingest::Impl {
                           backoff.count());
             read_redis.close();
             co_await wait_backoff();
-            co_return ReadFrom::kPending;
+            co_return look_for_pending();
         }
         auto batch = std::make_shared<const IngestBatch>(std::move(*decoded));
-        if (batch->entries == 0) co_return ReadFrom::kNew;  // nothing was pending
+        if (batch->entries == 0) co_return window.has_no_pending() ? ReadFrom::kNew : ReadFrom::kPending;
         counters.oldest_undrained_ms = batch->oldest_at;
+        counters.last_redis_reply_ms = IngestCounters::kNotAsking;
         bool is_persisted = co_await persist(batch);
-        if (!is_persisted) co_return ReadFrom::kPending;
+        counters.last_redis_reply_ms = wall_clock_ms();
+        if (!is_persisted) co_return look_for_pending();
 
         std::size_t filled = 0;
         for (const auto& shard : batch->shards) filled += shard.ids.size() == count.per_stream() ? 1 : 0;
         // What lies behind a full read is at least about as new as its newest entry.
-        counters.oldest_undrained_ms = filled > 0 ? batch->newest_at : 0;
-        count.observe(batch->reply_bytes, batch->entries, filled);
+        counters.oldest_undrained_ms = filled > 0 || !window.is_whole() ? batch->newest_at : 0;
+        if (window.is_whole()) count.observe(batch->reply_bytes, batch->entries, filled);
+        if (from == ReadFrom::kNew) ask_next(batch->reply_bytes);
         HEADGATE_FAILPOINT("after_commit_before_ack");
         co_await wait_for_ack();
         ack_running = true;
@@ -183,9 +208,12 @@ struct Ingest::Impl {
 
     // Until it is committed, or ingest stops. Meanwhile nothing is read: what arrives waits in Redis.
     asio::awaitable<bool> persist(std::shared_ptr<const IngestBatch> batch) {
+        int unexplained_failures = 0;
         while (!stopping) {
-            auto work = [this, batch](Store& store) -> Result<PersistProgress> {
-                return persist_batch(store, matcher, sink, *batch, options.epoch, wall_clock_ms());
+            OnInternal on_internal =
+                unexplained_failures < options.unexplained_failures_max ? OnInternal::kRetry : OnInternal::kBisect;
+            auto work = [this, batch, on_internal](Store& store) -> Result<PersistProgress> {
+                return persist_batch(store, matcher, sink, *batch, options.epoch, wall_clock_ms(), on_internal);
             };
             Result<PersistProgress> done = co_await db.run(std::move(work));
             if (!done) {  // out of memory, most likely
@@ -208,6 +236,7 @@ struct Ingest::Impl {
                 co_return true;
             }
             counters.persist_errors++;
+            unexplained_failures = done->error->code == ErrorCode::kInternal ? unexplained_failures + 1 : 0;
             spdlog::error("ingest.persist_failed error={} entries={} retry_ms={}", log_value(done->error->message),
                           batch->entries, backoff.count());
             if (done->error->code == ErrorCode::kLeaseLost) {
@@ -302,7 +331,9 @@ struct Ingest::Impl {
         // Entries are deleted only after they were persisted: an empty stream needs no second look.
         std::vector<StreamPosition> behind;
         for (std::size_t shard = 0; shard < keys.size(); shard++) {
-            if ((*counted)[shard]->integer > 0) behind.push_back({static_cast<int>(shard), 0, 0});
+            const redisReply& length = *(*counted)[shard];
+            if (length.type != REDIS_REPLY_INTEGER) co_return refused(length);
+            if (length.integer > 0) behind.push_back({static_cast<int>(shard), 0, 0});
         }
         if (behind.empty()) co_return behind;
         commands.clear();
@@ -316,11 +347,18 @@ struct Ingest::Impl {
         if (!replies) co_return tl::unexpected<Error>(replies.error());
         std::vector<StreamPosition> targets;
         for (std::size_t i = 0; i < behind.size(); i++) {
-            StreamPosition newest = position_of(member(*(*replies)[2 * i], "last-generated-id"));
+            const redisReply& stream = *(*replies)[2 * i];
+            const redisReply& groups = *(*replies)[2 * i + 1];
+            if (stream.type != REDIS_REPLY_ARRAY) co_return refused(stream);
+            StreamPosition newest = position_of(member(stream, "last-generated-id"));
             newest.shard = behind[i].shard;
-            if (!is_all_acknowledged(*(*replies)[2 * i + 1], newest)) targets.push_back(newest);
+            if (!is_all_acknowledged(groups, newest)) targets.push_back(newest);
         }
         co_return targets;
+    }
+
+    static tl::unexpected<Error> refused(const redisReply& reply) {
+        return fail(ErrorCode::kUnavailable, reply.str != nullptr ? reply.str : "Redis answered another type");
     }
 
     // Entries that were acknowledged but, against our habit, not deleted: persisted by an earlier process.

@@ -22,11 +22,18 @@ struct IngestOptions {
     int shards = 8;
     std::int64_t epoch = 0;       // of the shard leases
     std::size_t batch_max = 512;  // COUNT adapts below this so that a reply stays under kStreamReplyBytesMax
+    std::size_t reply_bytes_max = kRedisReplyBytesMax;  // a larger reply is cut, and asked for in smaller parts
+    // Failures of one batch in a row, without a cause and while the store works otherwise, before single
+    // events are suspected: about a quarter of a minute.
+    int unexplained_failures_max = 10;
 };
 
 struct IngestCounters {
     std::atomic<std::uint64_t> drained{0}, duplicates{0}, quarantined{0}, batches{0}, persist_errors{0};
-    std::atomic<std::int64_t> last_redis_reply_ms{0};  // wall clock
+    // Wall clock of the newest read that Redis granted (a refusal is none), 0 before the first. While a
+    // batch is persisted it is Redis that waits: kNotAsking, which is later than any clock.
+    std::atomic<std::int64_t> last_redis_reply_ms{0};
+    static constexpr std::int64_t kNotAsking = std::int64_t{1} << 60;
     std::atomic<std::int64_t> oldest_undrained_ms{0};  // event time of the oldest entry not yet persisted; 0 = none
 };
 

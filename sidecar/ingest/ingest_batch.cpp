@@ -72,34 +72,62 @@ Result<void> decode_stream(const redisReply& entries, int shard, Fields& fields,
     return {};
 }
 
-bool is_of_the_store(ErrorCode code) {
-    return code == ErrorCode::kUnavailable || code == ErrorCode::kLeaseLost || code == ErrorCode::kCorrupt;
-}
-
 // The persist calls of one batch.
 class Persisting {
  public:
     Persisting(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink, const IngestBatch& batch,
-               std::int64_t epoch, TimeMs now)
-        : store_(store), matcher_(matcher), sink_(sink), batch_(batch), epoch_(epoch), now_(now) {}
+               std::int64_t epoch, TimeMs now, OnInternal on_internal)
+        : store_(store),
+          matcher_(matcher),
+          sink_(sink),
+          batch_(batch),
+          epoch_(epoch),
+          now_(now),
+          on_internal_(on_internal) {}
 
     PersistProgress run() {
-        std::size_t count = batch_.events.size();
-        auto error = commit(0, count, batch_.quarantine);
-        if (error && !is_of_the_store(error->code)) {
-            if (!batch_.quarantine.empty()) error = commit(0, 0, batch_.quarantine);
-            if (!error || !is_of_the_store(error->code)) error = bisect(0, count);
+        auto error = commit(0, batch_.events.size(), batch_.quarantine);
+        examine(error);
+        if (error && may_be_of_an_event(error->code)) {
+            error = isolate();
+            examine(error);
         }
         progress_.error = std::move(error);
         return std::move(progress_);
     }
 
  private:
+    [[nodiscard]] bool may_be_of_an_event(ErrorCode code) const {
+        return code == ErrorCode::kConflict || code == ErrorCode::kTooLarge || code == ErrorCode::kUnprocessable ||
+               (code == ErrorCode::kInternal && on_internal_ == OnInternal::kBisect);
+    }
+
+    // A store that does not even work with no event in its hands is at fault itself.
+    void examine(std::optional<Error>& error) {
+        if (!error || error->code != ErrorCode::kInternal) return;
+        bool is_sound = store_.ping().has_value() && !commit(0, 0, {});
+        if (!is_sound) error->code = ErrorCode::kUnavailable;
+    }
+
+    std::optional<Error> isolate() {
+        // What could not be decoded must be kept before anything of the batch may be acknowledged.
+        if (!batch_.quarantine.empty()) {
+            auto error = commit(0, 0, batch_.quarantine);
+            if (error) return of_the_store(std::move(*error));
+        }
+        return bisect(0, batch_.events.size());
+    }
+
+    static Error of_the_store(Error error) {
+        if (error.code != ErrorCode::kLeaseLost) error.code = ErrorCode::kUnavailable;
+        return error;
+    }
+
     // The range was refused for what it holds.
     std::optional<Error> bisect(std::size_t begin, std::size_t end) {
         if (begin == end) return std::nullopt;
         auto error = commit(begin, end, {});
-        if (!error || is_of_the_store(error->code)) return error;
+        if (!error || !may_be_of_an_event(error->code)) return error;
         if (end - begin > 1) {
             std::size_t middle = begin + (end - begin) / 2;
             error = bisect(begin, middle);
@@ -111,8 +139,8 @@ class Persisting {
                                 position.shard};
         error = commit(0, 0, {&culprit, 1});
         // A store that cannot even keep the bytes is at fault itself: nothing is acknowledged then.
-        if (error) error->code = ErrorCode::kUnavailable;
-        return error;
+        if (error) return of_the_store(std::move(*error));
+        return std::nullopt;
     }
 
     std::optional<Error> commit(std::size_t begin, std::size_t end, std::span<const QuarantineEntry> quarantine) {
@@ -128,7 +156,8 @@ class Persisting {
                                  reserved.emplace_back(webhook_id);
                                  return true;
                              }};
-        if (request.positions.empty()) request.shard = quarantine.empty() ? 0 : quarantine.front().shard;
+        if (request.positions.empty() && !batch_.shards.empty()) request.shard = batch_.shards.front().shard;
+        if (!quarantine.empty()) request.shard = quarantine.front().shard;
         Result<PersistOutcome> outcome = store_.persist(request, matcher_);
         if (!outcome) {
             for (const std::string& webhook_id : reserved) sink_.release(webhook_id);
@@ -184,6 +213,7 @@ class Persisting {
     const IngestBatch& batch_;
     std::int64_t epoch_;
     TimeMs now_;
+    OnInternal on_internal_;
     PersistProgress progress_;
 };
 
@@ -225,8 +255,8 @@ std::string ack_commands(const IngestBatch& batch, const std::vector<std::string
 }
 
 PersistProgress persist_batch(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink, const IngestBatch& batch,
-                              std::int64_t epoch, TimeMs now) {
-    return Persisting(store, matcher, sink, batch, epoch, now).run();
+                              std::int64_t epoch, TimeMs now, OnInternal on_internal) {
+    return Persisting(store, matcher, sink, batch, epoch, now, on_internal).run();
 }
 
 }  // namespace headgate

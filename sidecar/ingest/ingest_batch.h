@@ -47,12 +47,19 @@ struct PersistProgress {
     std::vector<ClaimedDelivery> claimed;
     std::size_t unclaimed = 0;
     std::size_t events_new = 0, duplicates = 0, quarantined = 0;
-    std::optional<Error> error;  // kUnavailable, kLeaseLost or kCorrupt: of the store, not of an event
+    // kUnavailable, kLeaseLost or kCorrupt: of the store, not of an event. kInternal: not known whose fault it is;
+    // the store took an empty batch right after.
+    std::optional<Error> error;
 };
+
+// A failure that names no cause is the store's more often than an event's: memory, a damaged row. It
+// is tried again, and only one that stays while the store works otherwise is looked for in the events.
+enum class OnInternal : bool { kRetry, kBisect };
 
 // Persists the batch in one transaction. When the store refuses it for what an event holds, the
 // batch is bisected until only the culprit is in quarantine. Reservations of `sink` that no commit used are released.
 [[nodiscard]] PersistProgress persist_batch(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink,
-                                            const IngestBatch& batch, std::int64_t epoch, TimeMs now);
+                                            const IngestBatch& batch, std::int64_t epoch, TimeMs now,
+                                            OnInternal on_internal = OnInternal::kRetry);
 
 }  // namespace headgate

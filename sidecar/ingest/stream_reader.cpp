@@ -13,12 +13,15 @@ namespace headgate {
 namespace {
 
 constexpr std::size_t kEntriesAtStart = 64;  // of all streams: with the largest events still 64 MiB
+constexpr std::size_t kEntriesInAllMax = 1024;
+constexpr std::size_t kEntryReplyBytesMax = 1024 * 1024 * 1024;  // Redis holds no value of more than half of it
 constexpr std::chrono::milliseconds kReplyMargin{3000};
 
 }  // namespace
 
 ReadCount::ReadCount(std::size_t streams, std::size_t entries_max, std::size_t reply_bytes_max)
-    : entries_max_(std::max<std::size_t>(entries_max, 1)),
+    : entries_max_(std::clamp<std::size_t>(kEntriesInAllMax / std::max<std::size_t>(streams, 1), 1,
+                                           std::max<std::size_t>(entries_max, 1))),
       reply_bytes_max_(reply_bytes_max),
       per_stream_(std::clamp<std::size_t>(kEntriesAtStart / std::max<std::size_t>(streams, 1), 1, entries_max_)) {}
 
@@ -33,6 +36,45 @@ void ReadCount::observe(std::size_t reply_bytes, std::size_t entries, std::size_
     std::size_t fitting = reply_bytes_max_ / 2 / entry_bytes / filled;
     std::size_t wanted = std::min({per_stream_ * 2, entries_max_, fitting});
     per_stream_ = std::max(per_stream_, wanted);
+}
+
+ReadWindow::ReadWindow(const std::vector<std::string>& keys, std::size_t reply_bytes_max)
+    : all_(keys),
+      current_(keys),
+      usual_bytes_max_(reply_bytes_max),
+      reply_bytes_max_(reply_bytes_max),
+      size_(keys.size()) {}
+
+void ReadWindow::ask_from(std::size_t first) {
+    if (is_whole() && current_.size() == all_.size()) return;
+    first_ = first < all_.size() ? first : 0;
+    auto begin = all_.begin() + static_cast<std::ptrdiff_t>(first_);
+    current_.assign(begin, begin + static_cast<std::ptrdiff_t>(std::min(size_, all_.size() - first_)));
+}
+
+void ReadWindow::reply_was_too_large() {
+    if (size_ > 1) {
+        size_ = (size_ + 1) / 2;
+    } else {
+        reply_bytes_max_ = std::min(reply_bytes_max_ * 2, std::max(kEntryReplyBytesMax, usual_bytes_max_));
+    }
+    ask_from(first_);
+}
+
+void ReadWindow::advance(std::size_t reply_bytes) {
+    std::size_t next = first_ + current_.size();
+    if (reply_bytes < usual_bytes_max_ / 2) {
+        reply_bytes_max_ = usual_bytes_max_;
+        size_ = std::min(size_ * 2, all_.size());
+    }
+    ask_from(size_ == all_.size() ? 0 : next);
+}
+
+bool ReadWindow::has_no_pending() {
+    without_pending_ += current_.size();
+    bool is_done = without_pending_ >= all_.size();
+    ask_from(first_ + current_.size());
+    return is_done;
 }
 
 std::string xreadgroup_command(const std::vector<std::string>& keys, ReadFrom from, std::size_t count,
@@ -50,9 +92,9 @@ std::string xreadgroup_command(const std::vector<std::string>& keys, ReadFrom fr
     return command;
 }
 
-boost::asio::awaitable<Result<ReadReply>> StreamReader::read(ReadFrom from, std::size_t count,
-                                                             std::chrono::milliseconds block) {
-    auto replies = co_await redis_.send(xreadgroup_command(keys_, from, count, block), 1, block + kReplyMargin);
+boost::asio::awaitable<Result<ReadReply>> StreamReader::read(const std::vector<std::string>& keys, ReadFrom from,
+                                                             std::size_t count, std::chrono::milliseconds block) {
+    auto replies = co_await redis_.send(xreadgroup_command(keys, from, count, block), 1, block + kReplyMargin);
     if (!replies) co_return tl::unexpected<Error>(replies.error());
     RedisReplyPtr reply = std::move(replies->front());
     if (reply->type == REDIS_REPLY_NIL) co_return ReadReply{};

@@ -5,7 +5,8 @@
 
 #include <algorithm>
 #include <array>
-#include <stdexcept>
+#include <exception>
+#include <new>
 
 #include "common/event_id.h"
 #include "sidecar/store/event_bytes.h"
@@ -38,7 +39,7 @@ class IdSource {
  private:
     void refill() {
         if (RAND_bytes(random_[0].data(), static_cast<int>(sizeof random_)) != 1) {
-            throw std::runtime_error("OpenSSL has no randomness");
+            throw SqliteError({ErrorCode::kUnavailable, "OpenSSL has no randomness"});
         }
         used_ = 0;
     }
@@ -161,7 +162,7 @@ class SqlitePersist {
         // forgotten this one since its last event.
         if (!matcher_.is_current(org.id, org.generation)) load_subscriptions(org);
         matches_.clear();
-        matcher_.match(event, matches_);
+        match(event);
         if (matches_.empty()) {
             db_.execute("INSERT INTO ledger (event_id, organization_id, reason, created_at) VALUES (?, ?, ?, ?)",
                         event.id, event.org, std::string_view("no_matching_webhook"), batch_.now);
@@ -183,6 +184,17 @@ class SqlitePersist {
             insert.run();
             insert.rewind();
             outcome_.deliveries.push_back({std::string(id), match.webhook_id, index, org.generation, claimed});
+        }
+    }
+
+    // What the matcher cannot digest is the event's fault; that memory has run out is not.
+    void match(const EventRecord& event) {
+        try {
+            matcher_.match(event, matches_);
+        } catch (const std::bad_alloc&) {
+            throw;
+        } catch (const std::exception& failure) {
+            throw SqliteError({ErrorCode::kUnprocessable, failure.what()});
         }
     }
 

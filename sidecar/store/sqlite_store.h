@@ -6,6 +6,7 @@
 // sqlite_webhooks.cpp, sqlite_inbox.cpp.
 #pragma once
 
+#include <new>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -107,6 +108,8 @@ class SqliteStore final : public Store {
             }
         } catch (SqliteError& failure) {
             return tl::unexpected<Error>(std::move(failure.error));
+        } catch (const std::bad_alloc&) {
+            return fail(ErrorCode::kUnavailable, "store: out of memory");
         } catch (const std::exception& failure) {
             return fail(ErrorCode::kInternal, std::string("store: ") + failure.what());
         }

@@ -150,7 +150,8 @@ Result<Store::WebhookList> SqliteStore::list_webhooks(std::string_view org, cons
             " AND (?3 = '' OR EXISTS (SELECT 1 FROM json_each(events) WHERE value = ?3))"
             " ORDER BY id DESC LIMIT ?4 OFFSET ?5";
         auto rows = db_.query(kPage, org, active, filter.event, filter.page.limit, filter.page.offset);
-        while (rows.step()) list.webhooks.push_back(read_webhook(rows, WithSecrets::kYes));
+        // A list shows no secret: one that cannot be opened must not take the others' list away.
+        while (rows.step()) list.webhooks.push_back(read_webhook(rows, WithSecrets::kNo));
         auto total = db_.query(
             "SELECT count(*) FROM webhooks WHERE organization_id = ?1 AND deleted_at IS NULL"
             " AND (?2 = -1 OR is_active = ?2)"

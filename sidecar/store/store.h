@@ -267,6 +267,7 @@ class Store {
         std::int64_t total_webhooks = 0, active_webhooks = 0, total_events = 0;
         std::optional<double> avg_success_rate;
     };
+    // Without secrets and header values.
     virtual Result<WebhookList> list_webhooks(std::string_view org, const WebhookFilter& filter) = 0;
     struct DeliveryStats {
         std::int64_t total = 0, success = 0, failed = 0;
