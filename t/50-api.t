@@ -185,4 +185,12 @@ $sidecar->redis->command('ACL', 'SETUSER', 'default', '+xreadgroup');
 $t->wait_for('/health to be good again', sub { redis_check->[0] == 200 });
 pass 'and 200 again';
 
+# -- the documentation has the router's table --------------------------------------------------------
+my %routed = map { $_ => 1 } $t->read_file($t->root . '/sidecar/api/router.cpp') =~ m{^    \{("[A-Z]+", "[^"]+", "[^"]*")}mg;
+my $page = $t->read_file($t->root . '/docs/api.md');
+my %documented;
+while ($page =~ m{^\| `([A-Z]+) (/[^`]*)` \| (?:`([^`]+)`)? ?\|}mg) { $documented{ sprintf '"%s", "%s", "%s"', $1, $2, $3 // '' } = 1 }
+ok keys %routed > 5, 'the router has a table';
+is_deeply \%documented, \%routed, 'docs/api.md has every route with its scope, and no other';
+
 $t->done;
