@@ -237,7 +237,7 @@ inline const char* EventScanner::scan_hex(const char* p) noexcept {
 inline const char* EventScanner::scan_number(const char* p, const char* end) noexcept {
     for (; p != end; ++p) {
         const char c = *p;
-        Number next = number_;
+        Number next = number_;  // every case sets it; g++ cannot see that: NOLINT(clang-analyzer-deadcode.DeadStores)
         switch (number_) {
             case Number::kBegin:
                 next = c == '-' ? Number::kMinus : c == '0' ? Number::kZero : Number::kInteger;

@@ -14,6 +14,7 @@ bool add_header(ngx_http_request_t* r, std::string_view name, std::string_view v
     if (header == nullptr) {
         return false;
     }
+    // r is never null: NOLINTNEXTLINE(clang-analyzer-core.NullDereference)
     const ngx_str_t copy = copy_to_pool(r->pool, value);
     header->hash = copy.data == nullptr ? 0 : 1;
     header->key = {name.size(), reinterpret_cast<u_char*>(const_cast<char*>(name.data()))};
