@@ -83,11 +83,6 @@ struct Credentials {
     bool ambiguous = false;
 };
 
-bool header_is(const ngx_table_elt_t& header, std::string_view lowercase) noexcept {
-    return header.key.len == lowercase.size() &&
-           ngx_memcmp(header.lowcase_key, lowercase.data(), lowercase.size()) == 0;
-}
-
 // The value after `Bearer` (any case, RFC 9110 section 11.1) and at least one space; empty for another scheme.
 std::string_view bearer_value(std::string_view header) noexcept {
     constexpr std::string_view kScheme = "bearer";
@@ -221,8 +216,7 @@ AuthStatus read_key_record(ngx_http_request_t* r, RequestCtx* ctx, const redisRe
     for (std::size_t i = 0; i < field.size(); ++i) {
         field[i] = element_text(reply, i);
     }
-    ctx->key_found = !field[0].empty() && !field[1].empty();
-    if (!ctx->key_found) {
+    if (field[0].empty() || field[1].empty()) {
         return AuthStatus::kUnknownKey;
     }
     if (field[7] != "1") {

@@ -33,7 +33,7 @@ MainConf* main_conf_of(ngx_conf_t* cf) noexcept {
     return static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_headgate_module));
 }
 
-char* check_auth(ngx_conf_t* cf, const LocConf& conf) noexcept {
+char* check_auth(ngx_conf_t* cf, LocConf& conf) noexcept {
     const MainConf& main = *main_conf_of(cf);
     if ((conf.auth & kAuthJwt) != 0 && (conf.jwt_sources == nullptr || conf.jwt_sources->empty())) {
         return fail_at(cf, conf.auth_place, "\"headgate_auth jwt\" needs a \"headgate_jwt_key_file\"");
@@ -64,7 +64,7 @@ char* check_limits(ngx_conf_t* cf, LocConf& conf) noexcept {
     return kOk;
 }
 
-char* check_publish(ngx_conf_t* cf, const LocConf& conf) noexcept {
+char* check_publish(ngx_conf_t* cf, LocConf& conf) noexcept {
     if (conf.publish == PublishKind::kNone) {
         return kOk;
     }
@@ -154,9 +154,7 @@ char* merge_loc_conf(ngx_conf_t* cf, void* parent, void* child) noexcept {
     } catch (const std::exception&) {
         return kError;
     }
-    for (auto* check : {+[](ngx_conf_t*c, LocConf&l) noexcept { return check_auth(c, l); },
-                        +[](ngx_conf_t*c, LocConf&l) noexcept { return check_limits(c, l); },
-                        +[](ngx_conf_t*c, LocConf&l) noexcept { return check_publish(c, l); }}) {
+    for (auto* check : {check_auth, check_limits, check_publish}) {
         if (char* rv = check(cf, *conf); rv != kOk) {
             return rv;
         }

@@ -27,6 +27,12 @@ namespace headgate::edge {
     return {reinterpret_cast<const char*>(text.data), text.len};
 }
 
+// Is it the request header of this (lowercase) name?
+[[nodiscard]] inline bool header_is(const ngx_table_elt_t& header, std::string_view lowercase) noexcept {
+    return header.key.len == lowercase.size() &&
+           ngx_memcmp(header.lowcase_key, lowercase.data(), lowercase.size()) == 0;
+}
+
 // A copy in `pool`; data is nullptr when there is no memory.
 [[nodiscard]] inline ngx_str_t copy_to_pool(ngx_pool_t* pool, std::string_view text) noexcept {
     ngx_str_t out{0, static_cast<u_char*>(ngx_pnalloc(pool, text.size() + 1))};

@@ -28,8 +28,7 @@ const ngx_table_elt_t* find_header(ngx_http_request_t* r, std::string_view lower
     for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
         auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
         for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            if (headers[i].key.len == lowercase.size() &&
-                ngx_memcmp(headers[i].lowcase_key, lowercase.data(), lowercase.size()) == 0) {
+            if (header_is(headers[i], lowercase)) {
                 return &headers[i];
             }
         }

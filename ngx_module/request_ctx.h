@@ -42,7 +42,6 @@ struct RequestCtx {
     bool authenticated = false;
     Principal principal{};
     bool key_reply_seen = false;  // of the two commands that look up an API key
-    bool key_found = false;
 
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
