@@ -41,7 +41,7 @@ bool address_allowed(ngx_http_request_t* r, std::string_view networks) noexcept 
 ngx_int_t refuse(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf, AuthStatus status) {
     ctx->auth_status = status;
     ctx->authenticated = false;
-    count(current_worker(r).shared().refused[static_cast<std::size_t>(status)]);
+    count(current_worker(r).counters().refused[static_cast<std::size_t>(status)]);
     if (status == AuthStatus::kUnavailable) {
         return end_in_phase(r, respond_unavailable(r, "Credentials cannot be checked now"));
     }

@@ -34,7 +34,7 @@ ngx_int_t run_stage(ngx_http_request_t* r, Stage&& stage) noexcept {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
         if (!std::exchange(ctx->counted, true)) {
-            count(current_worker(r).shared().requests);
+            count(current_worker(r).counters().requests);
         }
         return stage(ctx);
     });
@@ -65,7 +65,7 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
             rc = limit(r, ctx, conf, publishes && current_worker(r).limits_join_events() && body_has_arrived(r));
         }
         if (rc == NGX_DECLINED && !std::exchange(ctx->accepted, true)) {
-            count(current_worker(r).shared().accepted);
+            count(current_worker(r).counters().accepted);
         }
         return rc;
     });

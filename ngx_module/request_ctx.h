@@ -67,6 +67,12 @@ struct RequestCtx {
     bool resent = false;
     bool published = false;
 
+    // $headgate_redis_time: from suspend() until the request goes on.
+    bool redis_asked = false;
+    bool redis_waiting = false;
+    ngx_msec_t redis_since_ms = 0;  // of the wait under way
+    ngx_msec_t redis_waited_ms = 0;
+
     // At most two commands of a request are with Redis at a time. Abandoned when the request dies.
     RedisCommand* pending[2] = {};
     bool pinned = false;     // its bytes are queued: the request's memory must stay
@@ -75,6 +81,9 @@ struct RequestCtx {
     bool accepted = false;   // and among those that passed every stage
 
     [[nodiscard]] bool waiting() const noexcept { return pending[0] != nullptr || pending[1] != nullptr; }
+    [[nodiscard]] ngx_msec_t redis_time_ms() const noexcept {
+        return redis_waited_ms + (redis_waiting ? ngx_current_msec - redis_since_ms : 0);
+    }
     // The report with the smallest share left; nullptr when nothing was limited.
     [[nodiscard]] const LimitReport* tightest_report() const noexcept;
 };
