@@ -57,6 +57,7 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
         return NGX_DECLINED;  // subrequests are never charged
     }
     return run_stage(r, [&](RequestCtx* ctx) {
+        settle_refusal(r, ctx, true);
         ngx_int_t rc = NGX_DECLINED;
         if (publishes) {
             rc = check_publish_request(r, conf);
@@ -73,8 +74,11 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
 
 ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
     if (r == r->main) {
-        if (const RequestCtx* ctx = find_request_ctx(r); ctx != nullptr && ctx->report_count != 0) {
-            add_limit_headers(r, ctx);
+        if (RequestCtx* ctx = find_request_ctx(r); ctx != nullptr) {
+            settle_refusal(r, ctx, false);
+            if (ctx->report_count != 0) {
+                add_limit_headers(r, ctx);
+            }
         }
     }
     return next_header_filter(r);

@@ -42,6 +42,10 @@ struct RequestCtx {
     bool authenticated = false;
     Principal principal{};
     bool key_reply_seen = false;  // of the two commands that look up an API key
+    // With `satisfy any` another check may still let the request in: counted when the answer is certain.
+    AuthStatus open_refusal = AuthStatus::kOff;
+    bool refusal_counted = false;
+    ngx_table_elt_t* challenge = nullptr;  // the WWW-Authenticate of a refusal, in the response's headers
 
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
