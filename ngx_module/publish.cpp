@@ -93,15 +93,15 @@ void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply
 // ---- sending, and what comes of it ----------------------------------------------------------
 
 ngx_int_t respond_not_stored(ngx_http_request_t* r) {
-    count(current_worker(r).shared().events_failed);
+    count(current_worker(r).counters().events_failed);
     return respond_unavailable(r, "The event was not stored, or is not known to be; send it again");
 }
 
 ngx_int_t respond_created(ngx_http_request_t* r, RequestCtx* ctx) {
-    ZoneShared& shared = current_worker(r).shared();
-    count(shared.events_published);
-    count(shared.payload_bytes, static_cast<ngx_atomic_int_t>(ctx->payload_end - ctx->payload_begin));
-    count(shared.payload_bytes_copied, static_cast<ngx_atomic_int_t>(ctx->payload_bytes_copied));
+    Counters& counters = current_worker(r).counters();
+    count(counters.events_published);
+    count(counters.payload_bytes, static_cast<ngx_atomic_int_t>(ctx->payload_end - ctx->payload_begin));
+    count(counters.payload_bytes_copied, static_cast<ngx_atomic_int_t>(ctx->payload_bytes_copied));
     ctx->published = true;
     char at[kRfc3339Bytes];
     rfc3339_format_into(ctx->at_ms, at);
