@@ -97,11 +97,11 @@ std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable
             return report == nullptr ? "" : number(r, report->reset_seconds);
         }
         case Variable::kEventId:
-            return ctx->published ? std::string_view(ctx->event_id, kEventIdBytes) : std::string_view();
+            return ctx->published ? std::string_view(ctx->event.id, kEventIdBytes) : std::string_view();
         case Variable::kShard:
             break;
     }
-    return ctx->shard < 0 ? "" : number(r, ctx->shard);
+    return ctx->event.shard < 0 ? "" : number(r, ctx->event.shard);
 }
 
 ngx_int_t get_variable(ngx_http_request_t* r, ngx_http_variable_value_t* value, uintptr_t data) noexcept {
