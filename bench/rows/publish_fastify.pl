@@ -1,0 +1,14 @@
+# POST /events against the same in Node.
+use v5.36;
+
+use Headgate::Bench::Peers qw(fastify);
+use Headgate::Bench::Publish qw(publish_row);
+
+return publish_row(
+    title    => 'POST /events: JWT HS256 (seen before), plan limit (lease, two windows), JSON checked, XADD acknowledged',
+    against  => 'Fastify + @fastify/jwt + @fastify/rate-limit + ioredis doing the same with one window (peers/fastify)',
+    at_least => 8,
+    mode     => 'lease',
+    process  => 'worker, of node',
+    peer     => \&fastify,
+);
