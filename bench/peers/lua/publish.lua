@@ -12,7 +12,7 @@
 local event = require "event"
 local redis = require "redis"
 local token = require "token"
-local new_table = require "table.new"
+local new_buffer = require("string.buffer").new
 
 local _M = {}
 local SHARDS = 8
@@ -36,7 +36,14 @@ local script_sha1
 
 -- settings: redis_port, secret, mode (`script`, `pipeline`), plans: name -> list of {requests, seconds}.
 function _M.setup(settings)
-    plans, mode = settings.plans, settings.mode
+    mode = settings.mode
+    plans = {}
+    for name, windows in pairs(settings.plans) do
+        plans[name] = {}
+        for i, window in ipairs(windows) do
+            plans[name][i] = { limit = window[1], requests = tostring(window[1]), period_ms = tostring(window[2] * 1000) }
+        end
+    end
     redis.setup(settings.redis_port)
     token.setup(settings.secret)
     for shard = 0, SHARDS - 1 do streams[shard] = "headgate:{peer-" .. shard .. "}:events" end
@@ -76,25 +83,38 @@ local function request_body()
     return body
 end
 
+-- One buffer for each worker: it is filled and emptied without a yield in between.
+local out = new_buffer(4096)
+local head, word = redis.head, redis.word
+
+-- The fields of an entry, without the two words in front of them: 22 words.
+local ENTRY_WORDS = 22
+local function append_entry(entry)
+    for i = 1, ENTRY_WORDS do word(out, entry[i]) end
+end
+
+local function append_script_call(how, script, caller, windows, stream, entry)
+    local count = #windows
+    head(out, 5 + 3 * count + ENTRY_WORDS)
+    word(out, how)
+    word(out, script)
+    word(out, tostring(count + 1))
+    word(out, stream)
+    for i = 1, count do word(out, "limit:" .. caller.key .. ":" .. windows[i].period_ms) end
+    word(out, "2000000000")
+    for i = 1, count do
+        word(out, windows[i].requests)
+        word(out, windows[i].period_ms)
+    end
+    append_entry(entry)
+    return out:get()
+end
+
 -- Counts and stores in one call. Returns what is left of the tightest window (negative: refused), or nil.
 local function limit_and_store(caller, windows, stream, entry)
-    local count = #windows
-    local words, out = new_table(32 + 3 * count, 0), new_table(192, 0)
-    words[1], words[2], words[3], words[4] = "EVALSHA", script_sha1, tostring(count + 1), stream
-    words[5 + count] = "2000000000"
-    for i = 1, count do
-        local window = windows[i]
-        words[4 + i] = "limit:" .. caller.key .. ":" .. window[2]
-        words[4 + count + 2 * i], words[5 + count + 2 * i] = window[1], window[2] .. "000"
-    end
-    local at = 5 + 3 * count
-    for i = 1, #entry do words[at + i] = entry[i] end
-    redis.append(out, 1, words, at + #entry)
-    local replies, failure = redis.pipeline(out, 1)
-    if not replies and failure:find("^NOSCRIPT") then
-        words[1], words[2], out = "EVAL", SCRIPT, {}
-        redis.append(out, 1, words, at + #entry)
-        replies, failure = redis.pipeline(out, 1)
+    local replies, failure = redis.pipeline(append_script_call("EVALSHA", script_sha1, caller, windows, stream, entry), 1)
+    if not replies and failure:find("NOSCRIPT", 1, true) then
+        replies, failure = redis.pipeline(append_script_call("EVAL", SCRIPT, caller, windows, stream, entry), 1)
     end
     if not replies then return nil, failure end
     local reply = replies[1]
@@ -103,26 +123,35 @@ end
 
 -- INCR and PEXPIRE for each window and XADD, in one write.
 local function count_and_store(caller, windows, stream, entry)
-    local out, at = new_table(192, 0), 1
     for i = 1, #windows do
-        local key = "limit:" .. caller.key .. ":" .. windows[i][2]
-        at = redis.append(out, at, { "INCR", key }, 2)
-        at = redis.append(out, at, { "PEXPIRE", key, windows[i][2] .. "000", "NX" }, 4)
+        local key = "limit:" .. caller.key .. ":" .. windows[i].period_ms
+        head(out, 2)
+        word(out, "INCR")
+        word(out, key)
+        head(out, 4)
+        word(out, "PEXPIRE")
+        word(out, key)
+        word(out, windows[i].period_ms)
+        word(out, "NX")
     end
-    local command = { "XADD", stream, "*" }
-    for i = 1, #entry do command[3 + i] = entry[i] end
-    redis.append(out, at, command, #command)
-    local replies, failure = redis.pipeline(out, 2 * #windows + 1)
+    head(out, 3 + ENTRY_WORDS)
+    word(out, "XADD")
+    word(out, stream)
+    word(out, "*")
+    append_entry(entry)
+    local replies, failure = redis.pipeline(out:get(), 2 * #windows + 1)
     if not replies then return nil, failure end
     local tightest
     for i = 1, #windows do
-        local left = tonumber(windows[i][1]) - replies[2 * i - 1]
+        local left = windows[i].limit - replies[2 * i - 1]
         if not tightest or left < tightest then tightest = left end
     end
     if tightest < 0 then
-        local undo = {}
-        redis.append(undo, 1, { "XDEL", stream, replies[#replies] }, 3)
-        redis.pipeline(undo, 1)
+        head(out, 3)
+        word(out, "XDEL")
+        word(out, stream)
+        word(out, replies[#replies])
+        redis.pipeline(out:get(), 1)
     end
     return tightest
 end
@@ -135,7 +164,7 @@ function _M.handle()
     if not caller.scopes[SCOPE] then return refuse(403, "insufficient scope") end
     local windows = plans[caller.plan]
     if not windows then return refuse(403, "no plan") end
-    if not (var.content_type or ""):find("^application/json") then return refuse(415, "not JSON") end
+    if not (var.content_type or ""):find("application/json", 1, true) then return refuse(415, "not JSON") end
     local body = request_body()
     local ok, kind, source = event.check(body)
     if ok ~= true then return refuse(ok, kind) end
@@ -154,7 +183,7 @@ function _M.handle()
         return refuse(503, "not stored")
     end
     local header = ngx.header
-    header["X-RateLimit-Limit"] = windows[1][1]
+    header["X-RateLimit-Limit"] = windows[1].requests
     header["X-RateLimit-Remaining"] = left < 0 and 0 or left
     if left < 0 then return refuse(429, "too many requests") end
     return answer(201, '{"id":"' .. id .. '","status":"pending","timestamp":"' .. event.timestamp(now_ms) .. '"}')

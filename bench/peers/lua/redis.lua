@@ -14,16 +14,13 @@ function _M.setup(redis_port)
     port = redis_port
 end
 
--- The words of one command, appended to `out` as RESP; returns the next free index.
-function _M.append(out, at, words, count)
-    out[at] = "*" .. count .. "\r\n"
-    at = at + 1
-    for i = 1, count do
-        local word = words[i]
-        out[at], out[at + 1], out[at + 2], out[at + 3], out[at + 4] = "$", #word, "\r\n", word, "\r\n"
-        at = at + 5
-    end
-    return at
+-- A command's head and its words, as RESP, into a string.buffer.
+function _M.head(out, count)
+    out:put("*", count, "\r\n")
+end
+
+function _M.word(out, word)
+    out:put("$", #word, "\r\n", word, "\r\n")
 end
 
 -- A reply: a string, a number, a table, false for null; or nil and what went wrong. `broken` says
@@ -58,7 +55,7 @@ local function read_reply(sock)
     return nil, rest, kind ~= 45 -- an error reply leaves the connection sound
 end
 
--- Sends `out` (a list of text with `count` commands) in one write. Returns the list of replies, or nil
+-- Sends `out` (text with `count` commands) in one write. Returns the list of replies, or nil
 -- and the first error.
 function _M.pipeline(out, count)
     local sock = tcp()

@@ -73,12 +73,17 @@ sub load_http ($t, %args) {
     die 'one worker is measured, there are ' . @workers . "\n" if @workers != 1;
     my $redis  = $args{redis};
     my ($script, @words) = $args{load}->@*;
-    my @before = (cpu_ns(@workers), $redis ? $redis->cpu_ns_total : 0);
+    my $profile = $ENV{PERF} ? start_profile($t, %args) : undef;
+    my @before  = (cpu_ns(@workers), $redis ? $redis->cpu_ns_total : 0);
     my $said   = $t->json_of(
         'wrk', '-t1', "-c$CONNECTIONS", "-d$args{seconds}s", '-s', $t->bench_file("wrk/$script"),
         'http://127.0.0.1:' . $args{server}->port . $args{path}, '--', @words,
     );
     my @after = (cpu_ns(@workers), $redis ? $redis->cpu_ns_total : 0);
+    if ($profile) {
+        $profile->stop;
+        $t->forget($profile);
+    }
     $t->die_with_logs("wrk: $said->{lost} lost, $said->{refused} refused of $said->{requests}")
         if $said->{lost} || $said->{refused} || !$said->{requests};
     return {
@@ -89,6 +94,13 @@ sub load_http ($t, %args) {
         p99_ms   => $said->{p99_ms},
         ($redis ? (redis_us => ($after[1] - $before[1]) / 1000 / $said->{requests}) : ()),
     };
+}
+
+# PERF=1: perf records the measured process during the run, into build/bench/perf-<server>-<path>.data.
+sub start_profile ($t, %args) {
+    my $side = ($args{server}{name} // 'node') . ($args{path} =~ tr{/}{-}r);
+    my @perf = ('perf', 'record', '-q', '-F', 999, '-g', '-o', "$Headgate::Bench::World::DIRECTORY/perf-$side.data");
+    return $t->start(name => "perf $side", command => [@perf, '-p', $args{server}->worker_pids], stop_signal => 'INT', log => $t->path('perf.log'));
 }
 
 1;

@@ -33,7 +33,7 @@ sub lua_nginx ($t, $redis, $credentials, %args) {
     my $plans     = join ', ', map {
         my @windows = $credentials->{plans}{$_}->@*;
         splice @windows, $args{windows} if $args{windows};
-        "$_ = { " . join(', ', map { qq({ "$_->[0]", "$_->[1]" }) } @windows) . ' }';
+        "$_ = { " . join(', ', map { "{ $_->[0], $_->[1] }" } @windows) . ' }';
     } sort keys $credentials->{plans}->%*;
     return $t->nginx(
         name => 'lua', module => 0, http2 => 0, main => join('', map { "load_module $_;" } @LUA_MODULES) . 'pcre_jit on;',

@@ -20,8 +20,8 @@ my $json = JSON::PP->new->utf8->canonical;
 
 # A row. title, against, at_least; mode (`exact`, `lease`), peer (a function of Headgate::Bench::Peers with the
 # world, Redis and the credentials; without one it is the floor: nginx that reads the body and answers the same
-# 201); optional bytes (of an event, 1024), body_buffer (16k), process (what the peer's figure is of),
-# conditions (more lines).
+# 201); optional bytes (of an event, 1024), body_buffer (16k), process (what the figure is of), warm_up_seconds
+# (1), conditions (more lines).
 sub publish_row (%row) {
     my %lines = (lines => lines_of_http($row{process} // 'worker', [redis_us => 'µs of Redis per request']));
     return { ratio => 'theirs/ours', %row{qw(title against at_least)}, %lines, run => sub (@args) { run(\%row, @args) } };
@@ -58,7 +58,7 @@ sub run ($row, $t, $options, $say) {
         return $row->{peer} ? publish($t, $redis, %run) : load_http($t, %run, redis => undef);
     };
     $say->('warming up');
-    $_->(1) for $ours, $theirs;
+    $_->($row->{warm_up_seconds} // 1) for $ours, $theirs;
     my ($our_results, $their_results) = alternate($options->{pairs}, $say, $ours, $theirs);
     return {
         ours       => $our_results,
