@@ -1,7 +1,7 @@
 # POST /events against the same in Node.
 use v5.36;
 
-use Headgate::Bench::Peers qw(fastify);
+use Headgate::Bench::Peers qw(fastify why_no_fastify);
 use Headgate::Bench::Publish qw(publish_row);
 
 return publish_row(
@@ -11,5 +11,6 @@ return publish_row(
     mode     => 'lease',
     process  => 'worker or of node',
     peer     => \&fastify,
+    why_not  => \&why_no_fastify,
     warm_up_seconds => 5,    # of V8's compilers
 );

@@ -8,7 +8,7 @@ cjson.decode_max_depth(64)
 
 local _M = {}
 
--- True, or a status and what is wrong.
+-- True, the type, the source and the payload; or a status and what is wrong.
 function _M.check(body)
     local event, failure = cjson.decode(body)
     if event == nil then return 400, failure end
@@ -17,7 +17,7 @@ function _M.check(body)
     if type(kind) ~= "string" or not matches(kind, [[\A(?!webhook\.)[A-Za-z0-9_.:-]{1,128}\z]], "jo") then return 422, "type" end
     if type(source) ~= "string" or not matches(source, [[\A[^\x00-\x1f\x7f]{1,256}\z]], "jo") then return 422, "source" end
     if type(payload) ~= "table" or payload[1] ~= nil then return 422, "payload" end
-    return true, kind, source
+    return true, kind, source, payload
 end
 
 -- UUIDv7 from nginx's clock and the worker's generator.

@@ -69,8 +69,9 @@ sub get_load ($credentials_file, $kind = 'token', @once) { ['get.lua', $credenti
 # One run of wrk: one thread, so many connections, for `seconds`. Dies unless every request was answered
 # with less than 400. Options: server (has `port` and `worker_pids`), load, seconds, path; optional redis.
 sub load_http ($t, %args) {
-    my @workers = $args{server}->worker_pids;
-    die 'one worker is measured, there are ' . @workers . "\n" if @workers != 1;
+    # The master listens before it forks.
+    my @workers;
+    $t->wait_for('one worker', sub { @workers = $args{server}->worker_pids; @workers == 1 });
     my $redis  = $args{redis};
     my ($script, @words) = $args{load}->@*;
     my $profile = $ENV{PERF} ? start_profile($t, %args) : undef;

@@ -8,7 +8,7 @@ use Exporter qw(import);
 use Headgate::Bench::Http qw(nginx_conf);
 use Headgate::Credentials qw(json);
 
-our @EXPORT_OK = qw(fastify floor_nginx lua_nginx);
+our @EXPORT_OK = qw(fastify floor_nginx lua_nginx why_no_fastify);
 
 # Debian's packages libnginx-mod-http-ndk and libnginx-mod-http-lua.
 my @LUA_MODULES = map { "/usr/lib/nginx/modules/$_.so" } qw(ndk_http_module ngx_http_lua_module);
@@ -25,7 +25,7 @@ sub floor_nginx ($t, %args) {
     );
 }
 
-# nginx with lua-nginx-module and peers/lua. Options: mode (`script`, `pipeline`), windows (how many of a
+# nginx with lua-nginx-module and peers/lua. Options: mode (of peers/lua: `plain`, `script`, `pipeline`), windows (how many of a
 # plan's, all unless said), body_buffer.
 sub lua_nginx ($t, $redis, $credentials, %args) {
     -e $_ or die "$_: not there; scripts/install_deps.sh bench installs it\n" for @LUA_MODULES;
@@ -48,6 +48,12 @@ sub lua_nginx ($t, $redis, $credentials, %args) {
             CONF
         server => 'location = /events { content_by_lua_block { require("publish").handle() } }',
     );
+}
+
+# Fastify 5 needs a newer Node than Debian 12 has: why it cannot run here, or undef.
+sub why_no_fastify () {
+    my ($version) = (`node --version 2>/dev/null` // '') =~ /^v((\d+)\S*)/ or return 'there is no node';
+    return $2 < 20 ? "Fastify 5 needs Node 20, this is $version" : undef;
 }
 
 # Node with peers/fastify: one process.

@@ -21,13 +21,15 @@ my $json = JSON::PP->new->utf8->canonical;
 # A row. title, against, at_least; mode (`exact`, `lease`), peer (a function of Headgate::Bench::Peers with the
 # world, Redis and the credentials; without one it is the floor: nginx that reads the body and answers the same
 # 201); optional bytes (of an event, 1024), body_buffer (16k), process (what the figure is of), warm_up_seconds
-# (1), conditions (more lines).
+# (1), why_not (a function that says why the peer cannot run here, or undef), conditions (more lines).
 sub publish_row (%row) {
     my %lines = (lines => lines_of_http($row{process} // 'worker', [redis_us => 'µs of Redis per request']));
     return { ratio => 'theirs/ours', %row{qw(title against at_least)}, %lines, run => sub (@args) { run(\%row, @args) } };
 }
 
 sub run ($row, $t, $options, $say) {
+    my $why_not = $row->{why_not} ? $row->{why_not}->() : undef;
+    return { skipped => $why_not } if defined $why_not;
     my $redis       = Headgate::Bench::Redis->start($t);
     my $credentials = credentials($t, $redis);
     my $bytes       = $row->{bytes} // 1024;

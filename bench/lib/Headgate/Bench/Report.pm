@@ -8,7 +8,7 @@ use Headgate::Bench::Measure qw(fsync_ms median);
 use POSIX qw(strftime);
 
 my $LINE         = '  %-42s %-26s %s';
-my $SUMMARY_LINE = '%-16s %10s %10s  %-28s %s';
+my $SUMMARY_LINE = '%-18s %10s %10s  %-38s %s';
 
 sub new ($class, $path) {
     open my $file, '>', $path or die "$path: $!\n";
