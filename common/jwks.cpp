@@ -145,7 +145,8 @@ Result<KeySet> key_set_from_file(std::string_view text, std::optional<JwtAlgorit
     if (kind != KeyTextKind::kPem && kind != KeyTextKind::kJson) {
         return refuse("this looks like " + std::string(key_text_kind_name(kind)) + ": give the key as PEM or JWK");
     }
-    auto set = kind == KeyTextKind::kPem ? keys_from_pem(text) : key_set_from_jwks(text, SymmetricKeys::kAccept);
+    auto set = kind == KeyTextKind::kPem ? keys_from_pem(key_text_start(text))
+                                         : key_set_from_jwks(key_text_start(text), SymmetricKeys::kAccept);
     if (!set) {
         return set;
     }
