@@ -137,7 +137,9 @@ Result<KeySet> key_set_from_file(std::string_view text, std::optional<JwtAlgorit
     const KeyTextKind kind = key_text_kind(text);
     const bool wants_secret = algorithm && is_hmac(*algorithm);
     if (kind == KeyTextKind::kOther && !wants_secret) {
-        return refuse("neither PEM nor JSON: for a raw secret say alg=HS256, HS384 or HS512");
+        return refuse("this is neither PEM nor JSON" +
+                      (algorithm ? ", and no raw secret serves " + std::string(jwt_algorithm_name(*algorithm)) : "") +
+                      ": for a raw secret say alg=HS256, HS384 or HS512");
     }
     if (kind == KeyTextKind::kOther || (wants_secret && kind != KeyTextKind::kJson)) {
         return key_set_from_secret(text, *algorithm);  // which says why the others are none
