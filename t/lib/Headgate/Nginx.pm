@@ -27,6 +27,21 @@ sub start ($class, $t, %args) {
     return $self;
 }
 
+# An nginx for a configuration that was written elsewhere, judged like any other. conf, port (one it listens on), access_log.
+sub adopt_configuration ($class, $t, %args) {
+    my $name = $args{name};
+    my $self = bless {
+        t => $t, name => $name, dir => $t->dir($name), asan => $ENV{HEADGATE_TEST_ASAN}, expected => [],
+        foreground => 'daemon off; error_log ' . $t->path("$name/error.log") . ' info; pid ' . $t->path("$name/nginx.pid") . ';', %args,
+    }, $class;
+    $self->{foreground} .= ' user root root;' if $> == 0;
+    $self->{error_log} = "$self->{dir}/error.log";
+    $self->launch;
+    $t->on_stop(sub { Headgate::Http->close_all });
+    $t->on_teardown(sub { $self->complaints });
+    return $self;
+}
+
 sub port ($self)       { $self->{port} }
 sub http2_port ($self) { $self->{http2_port} }
 sub process ($self)    { $self->{process} }
@@ -88,7 +103,12 @@ sub executable ($class_or_self) {
     return $found // die "no nginx\n";
 }
 
-sub command ($self) { return ($self->executable, '-p', $self->{dir}, '-e', $self->{error_log}, '-c', $self->{conf}) }
+sub command ($self) {
+    return (
+        $self->executable, '-p', $self->{dir}, '-e', $self->{error_log}, '-c', $self->{conf},
+        $self->{foreground} ? ('-g', $self->{foreground}) : (),
+    );
+}
 
 sub launch ($self) {
     my $t = $self->{t};
