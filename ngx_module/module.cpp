@@ -63,7 +63,9 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
             rc = check_publish_request(r, conf);
         }
         if (rc == NGX_DECLINED && limits) {
-            rc = limit(r, ctx, conf, publishes && current_worker(r).limits_join_events() && body_has_arrived(r));
+            const bool may_fuse = conf->publish.kind == PublishKind::kEvent && current_worker(r).limits_join_events() &&
+                                  body_has_arrived(r);
+            rc = limit(r, ctx, conf, may_fuse);
         }
         if (rc == NGX_DECLINED && !std::exchange(ctx->accepted, true)) {
             count(current_worker(r).counters().accepted);

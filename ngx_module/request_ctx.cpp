@@ -16,7 +16,10 @@ void on_request_cleanup(void* data) noexcept {
             std::exchange(command, nullptr)->abandon();
         }
     }
-    if (ctx->pinned) {
+    if (ctx->abandon_batch != nullptr) {
+        ctx->abandon_batch(ctx->batch);
+    }
+    if (ctx->pins != 0) {
         ctx->abandoned = true;
     } else {
         current_worker(ctx->r).settle_inflight(ctx);
@@ -128,15 +131,18 @@ void finish(RequestCtx* ctx, ngx_int_t rc) noexcept {
 }
 
 void pin(RequestCtx* ctx) noexcept {
-    ctx->pinned = true;
-    ctx->r->main->blocked++;
+    if (ctx->pins++ == 0) {
+        ctx->r->main->blocked++;
+    }
 }
 
 void unpin(void* data) noexcept {
     auto* ctx = static_cast<RequestCtx*>(data);
     ngx_http_request_t* r = ctx->r;
     ngx_connection_t* c = r->connection;
-    ctx->pinned = false;
+    if (--ctx->pins != 0) {
+        return;
+    }
     r->main->blocked--;
     if (!ctx->abandoned) {
         return;  // it waits for the reply

@@ -106,9 +106,9 @@ std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable
             return report == nullptr ? "" : number(r, report->reset_seconds);
         }
         case Variable::kEventId:
-            return ctx->published ? std::string_view(ctx->event_id, kEventIdBytes) : std::string_view();
+            return ctx->published ? std::string_view(ctx->event.id, kEventIdBytes) : std::string_view();
         case Variable::kShard:
-            return ctx->shard < 0 ? "" : number(r, ctx->shard);
+            return ctx->event.shard < 0 ? "" : number(r, ctx->event.shard);
         case Variable::kRedisTime:
             break;
     }
