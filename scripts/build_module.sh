@@ -37,7 +37,7 @@ log=$work/build.log
     { echo "build_module.sh: no nginx sources in $source_tree (package nginx-dev)" >&2; exit 1; }
 
 NGX_CONF_FLAGS=(--with-compat --with-debug --with-threads --with-http_ssl_module --with-http_v2_module --with-http_realip_module
-    --with-http_auth_request_module --with-http_addition_module)
+    --with-http_auth_request_module --with-http_addition_module --with-http_stub_status_module)
 # nginx-dev says here how Debian's nginx was configured.
 # shellcheck disable=SC1091
 [[ -e $source_tree/conf_flags ]] && . "$source_tree/conf_flags"

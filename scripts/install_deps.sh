@@ -8,6 +8,7 @@
 #   run       the servers that `make run` starts
 #   test      unit test libraries and test clients (npm packages go to t/clients/node_modules)
 #   tidy      clang-tidy and clang-format
+#   valgrind  memcheck
 #   bench     the load generator
 #   root      debootstrap, for scripts/fresh_root.sh
 #   runtime   only what an installed module and sidecar need (the last stage of the Dockerfile)
@@ -22,6 +23,7 @@ packages_of_group() {
         run) echo "nginx redis-server curl" ;;
         test) echo "libcmocka-dev libsimdjson-dev sqlite3 curl perl wrk binutils $(node_packages)" ;;
         tidy) echo "clang-tidy clang-format" ;;
+        valgrind) echo "valgrind" ;;
         bench) echo "wrk" ;;
         root) echo "debootstrap" ;;
         runtime) echo "nginx ca-certificates libhiredis0.14 libjansson4 libssl3 libboost-json1.81.0

@@ -55,6 +55,7 @@ sub localize ($self, $text, $dir) {
     }
     $text =~ s{10\.0\.0\.0/8}{127.0.0.0/8}g;
     my $temp = join '', map { "    ${_}_temp_path $dir/$_;\n" } qw(client_body proxy fastcgi uwsgi scgi);
+    $temp .= "    access_log $dir/access.log;\n" if $text !~ /access_log/;
     $text =~ s/^http \{\n/http {\n$temp/m or die 'no http block';
     return $text;
 }
