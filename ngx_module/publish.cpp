@@ -196,6 +196,9 @@ ngx_int_t publish_event(ngx_http_request_t* r, RequestCtx* ctx) {
     if (const std::string_view obstacle = publish_obstacle(r, body.bytes()); !obstacle.empty()) {
         return respond_not_stored(r, obstacle);
     }
+    if (shard_is_full(r, ctx->event)) {
+        return respond_not_stored(r, kBacklogFull);
+    }
     ctx->traceparent = find_traceparent(r);
     worker.add_inflight(ctx, body.bytes());
     const ngx_int_t rc = send_event(r, ctx);

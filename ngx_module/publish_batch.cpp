@@ -233,7 +233,12 @@ ngx_int_t send_batch(Batch& batch) {
     batch.sending = true;
     for (BatchItem& item : batch.items) {
         item.batch = &batch;
-        if (item.status == 0 && !send_item(item)) {
+        if (item.status != 0) {
+            continue;
+        }
+        if (shard_is_full(batch.r, item.event)) {
+            reject(item, NGX_HTTP_SERVICE_UNAVAILABLE, kBacklogFull);
+        } else if (!send_item(item)) {
             reject(item, NGX_HTTP_SERVICE_UNAVAILABLE, kNotStored);
         }
     }

@@ -2,6 +2,7 @@
 // it has in flight. Begins in init_process and ends in exit_process.
 #pragma once
 
+#include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
@@ -23,6 +24,7 @@ class Worker {
     [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
+    [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -39,6 +41,7 @@ class Worker {
 
     ZoneShared* shared_;
     RedisService redis_;
+    Backlog backlog_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
