@@ -253,7 +253,7 @@ bool start_charge(RequestCtx* ctx, const LimitCharge* charge, void (*after)(Requ
 }
 
 ngx_int_t respond_limited(ngx_http_request_t* r, RequestCtx* ctx) {
-    count(current_worker(r).shared().limited);
+    count(current_worker(r).counters().limited);
     ctx->limit_answered = true;
     if (ctx->retry_us >= 0) {
         add_header(r, "Retry-After", std::to_string(std::max<std::int64_t>(1, ceil_seconds(ctx->retry_us))));

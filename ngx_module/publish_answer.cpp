@@ -33,15 +33,15 @@ void append_shape_errors(std::string& out, std::uint32_t problems, std::string_v
 }
 
 ngx_int_t respond_not_stored(ngx_http_request_t* r, std::string_view detail) {
-    count(current_worker(r).shared().events_failed);
+    count(current_worker(r).counters().events_failed);
     return respond_unavailable(r, detail);
 }
 
 void count_stored(ngx_http_request_t* r, const OutgoingEvent& event) noexcept {
-    ZoneShared& shared = current_worker(r).shared();
-    count(shared.events_published);
-    count(shared.payload_bytes, static_cast<ngx_atomic_int_t>(event.payload.size()));
-    count(shared.payload_bytes_copied, static_cast<ngx_atomic_int_t>(event.payload_bytes_copied));
+    Counters& counters = current_worker(r).counters();
+    count(counters.events_published);
+    count(counters.payload_bytes, static_cast<ngx_atomic_int_t>(event.payload.size()));
+    count(counters.payload_bytes_copied, static_cast<ngx_atomic_int_t>(event.payload_bytes_copied));
 }
 
 std::string_view publish_obstacle(ngx_http_request_t* r, std::uint64_t body_bytes) noexcept {

@@ -108,7 +108,7 @@ ngx_int_t respond_batch(const Batch& batch) {
         accepted += item.stored ? 1 : 0;
         not_stored += item.status == NGX_HTTP_SERVICE_UNAVAILABLE ? 1 : 0;
     }
-    count(current_worker(batch.r).shared().events_failed, static_cast<ngx_atomic_int_t>(not_stored));
+    count(current_worker(batch.r).counters().events_failed, static_cast<ngx_atomic_int_t>(not_stored));
     const std::string members = result_members(batch, accepted);
     if (accepted != 0) {
         return respond_body(batch.r, NGX_HTTP_OK, "application/json", "{" + members + "}");
@@ -131,6 +131,7 @@ void on_item_reply(void* asker, RedisOutcome outcome, const redisReply* reply) n
 bool send_item(BatchItem& item) noexcept {
     Batch& batch = *item.batch;
     try {
+        const std::string key = event_command_key(item.event, nullptr);
         RedisCommand* command = build_event_command(batch.r, batch.ctx, item.event, nullptr, batch.body);
         if (command == nullptr) {
             return false;
@@ -142,7 +143,7 @@ bool send_item(BatchItem& item) noexcept {
         item.command = command;
         pin(batch.ctx);
         ++batch.unanswered;
-        if (current_worker(batch.r).events().send(command, event_command_key(item.event, nullptr))) {
+        if (current_worker(batch.r).events().send(command, key)) {
             return true;
         }
         --batch.unanswered;
@@ -180,6 +181,7 @@ void judge_item(BatchItem& item, const redisReply* reply) {
             return;
         case EventFate::kReplayed:
             item.stored = item.replayed = true;
+            count(current_worker(item.batch->r).counters().events_replayed);
             ngx_memcpy(item.event.id, answer.first_id.data(), kEventIdBytes);
             return;
         case EventFate::kConflict:

@@ -43,6 +43,10 @@ struct RequestCtx {
     bool authenticated = false;
     Principal principal{};
     bool key_reply_seen = false;  // of the two commands that look up an API key
+    // With `satisfy any` another check may still let the request in: counted when the answer is certain.
+    AuthStatus open_refusal = AuthStatus::kOff;
+    bool refusal_counted = false;
+    ngx_table_elt_t* challenge = nullptr;  // the WWW-Authenticate of a refusal, in the response's headers
 
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
@@ -66,6 +70,12 @@ struct RequestCtx {
     void (*abandon_batch)(void* batch) noexcept = nullptr;
     void* batch = nullptr;
 
+    // $headgate_redis_time: from suspend() until the request goes on.
+    bool redis_asked = false;
+    bool redis_waiting = false;
+    ngx_msec_t redis_since_ms = 0;  // of the wait under way
+    ngx_msec_t redis_waited_ms = 0;
+
     // At most two commands of a request are with Redis at a time. Abandoned when the request dies.
     RedisCommand* pending[2] = {};
     std::size_t pins = 0;    // commands whose bytes are queued: the request's memory must stay
@@ -74,6 +84,9 @@ struct RequestCtx {
     bool accepted = false;   // and among those that passed every stage
 
     [[nodiscard]] bool waiting() const noexcept { return pending[0] != nullptr || pending[1] != nullptr; }
+    [[nodiscard]] ngx_msec_t redis_time_ms() const noexcept {
+        return redis_waited_ms + (redis_waiting ? ngx_current_msec - redis_since_ms : 0);
+    }
     // The report with the smallest share left; nullptr when nothing was limited.
     [[nodiscard]] const LimitReport* tightest_report() const noexcept;
 };

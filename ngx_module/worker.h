@@ -6,6 +6,7 @@
 #include "ngx_module/conf.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/status_report.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -26,6 +27,7 @@ class Worker {
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
     [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
     void add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept;
@@ -40,8 +42,10 @@ class Worker {
     static void on_refresh_event(ngx_event_t* event) noexcept;
 
     ZoneShared* shared_;
+    Counters* counters_;
     RedisService redis_;
     Backlog backlog_;
+    StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
