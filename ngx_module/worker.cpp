@@ -22,6 +22,7 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(claimed(shared_of(conf.zone))),
       counters_(&shared_->own_counters()),
       redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
+      backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
       report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;

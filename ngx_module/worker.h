@@ -2,6 +2,7 @@
 // it has in flight. Begins in init_process and ends in exit_process.
 #pragma once
 
+#include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
@@ -24,6 +25,7 @@ class Worker {
     [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
+    [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
@@ -42,6 +44,7 @@ class Worker {
     ZoneShared* shared_;
     Counters* counters_;
     RedisService redis_;
+    Backlog backlog_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
