@@ -8,7 +8,7 @@ MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build module sidecar run test unit asan asan-unit-build tidy format bench install clean
+.PHONY: help deps build module sidecar run test unit asan asan-unit-build property tidy format bench install clean
 
 help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
@@ -17,6 +17,7 @@ help:
 	@echo 'make test           unit tests (also under sanitizers) and integration tests'
 	@echo 'make test T=t/10-*  only these integration tests'
 	@echo 'make asan           unit tests and all integration tests under AddressSanitizer'
+	@echo 'make property       the long runs of the property tests; N= schedules, SEED= the first'
 	@echo 'make bench          the benchmark table'
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
@@ -49,6 +50,12 @@ unit:
 	@scripts/install_deps.sh build test
 	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON
 	@ctest --test-dir build/cmake --output-on-failure -j$(JOBS)
+
+property:
+	@scripts/install_deps.sh build test
+	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON -- test_lease
+	@HEADGATE_LEASE_SCHEDULES=$(or $(N),500000) HEADGATE_LEASE_SEED=$(or $(SEED),$$RANDOM$$RANDOM) \
+	    build/cmake/lua-free-tests/test_lease
 
 asan:
 	@scripts/test.sh --asan $(T)
