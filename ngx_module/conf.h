@@ -1,47 +1,16 @@
-// The configuration as the stages read it: made by conf.cpp from the directives, never changed
-// afterwards.
+// The configuration as the stages read it: made from the directives, never changed afterwards. Each area has its
+// own file: conf_auth, conf_limit, conf_publish, conf_redis; the command table is in directives.cpp.
 #pragma once
 
-#include <memory>
-#include <string>
-#include <vector>
-
 #include "common/hmac.h"
-#include "common/jwt.h"
-#include "common/rate_plan.h"
-#include "ngx_module/ngx.h"
-#include "ngx_module/redis_conn.h"
+#include "ngx_module/conf_auth.h"
+#include "ngx_module/conf_limit.h"
+#include "ngx_module/conf_publish.h"
+#include "ngx_module/conf_redis.h"
 
 namespace headgate::edge {
 
 class Worker;
-
-// Where a directive was written, for errors that are only found when levels are merged.
-struct DirectivePlace {
-    ngx_str_t file{};
-    ngx_uint_t line = 0;
-};
-
-struct RatePlan {
-    std::string name;
-    std::vector<RateWindow> windows;
-};
-
-// One headgate_limit.
-struct LimitConf {
-    bool by_plan = false;             // `plan`: the windows come from the principal
-    std::vector<RateWindow> windows;  // `rate=`
-    std::string name;                 // of the buckets
-    const RatePlan* default_plan = nullptr;
-    std::string default_plan_name;
-    ngx_http_complex_value_t* key = nullptr;   // nullptr: the principal
-    ngx_http_complex_value_t* cost = nullptr;  // nullptr: 1
-    bool deny_empty = false;
-    DirectivePlace place;
-};
-
-enum AuthKind : ngx_uint_t { kAuthOff = 1, kAuthJwt = 2, kAuthApiKey = 4 };
-enum class PublishKind : ngx_uint_t { kNone, kEvent };
 
 struct MainConf {
     ngx_shm_zone_t* zone = nullptr;
@@ -58,21 +27,9 @@ struct MainConf {
 };
 
 struct LocConf {
-    ngx_uint_t auth = NGX_CONF_UNSET_UINT;  // AuthKind bits
-    DirectivePlace auth_place;
-    ngx_str_t realm{};
-    std::vector<std::string>* require_scopes = nullptr;  // nullptr: not set at this level
-    std::vector<std::unique_ptr<JwtSource>>* jwt_sources = nullptr;
-    std::vector<const JwtSource*> jwt_source_views;  // of jwt_sources, as verify_jwt() takes them
-    JwtPolicy jwt_policy;
-    std::vector<std::unique_ptr<LimitConf>>* limits = nullptr;
-    ngx_uint_t limit_mode = NGX_CONF_UNSET_UINT;
-    PublishKind publish = PublishKind::kNone;
-    DirectivePlace publish_place;
-    std::size_t event_max_bytes = NGX_CONF_UNSET_SIZE;
-    std::size_t publish_inflight_bytes = NGX_CONF_UNSET_SIZE;
-
-    [[nodiscard]] bool authenticates() const noexcept { return (auth & (kAuthJwt | kAuthApiKey)) != 0; }
+    AuthConf auth;
+    LimitsConf limits;
+    PublishConf publish;
 };
 
 extern ngx_command_t commands[];
@@ -82,6 +39,11 @@ extern ngx_command_t commands[];
 [[nodiscard]] void* create_loc_conf(ngx_conf_t* cf) noexcept;
 [[nodiscard]] char* merge_loc_conf(ngx_conf_t* cf, void* parent, void* child) noexcept;
 
+// While the configuration is read.
+[[nodiscard]] inline MainConf* main_conf_of(ngx_conf_t* cf) noexcept {
+    return static_cast<MainConf*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_headgate_module));
+}
+// Of a request.
 [[nodiscard]] inline MainConf* main_conf(ngx_http_request_t* r) noexcept {
     return static_cast<MainConf*>(ngx_http_get_module_main_conf(r, ngx_http_headgate_module));
 }

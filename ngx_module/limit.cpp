@@ -103,8 +103,9 @@ struct PendingCharge {
 void on_charge_reply(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept;
 
 bool send_charge(PendingCharge* pending) {
-    RedisConn& redis = current_worker(pending->ctx->r).redis();
-    pending->ctx->pending[0] = redis.send_bytes(charge_command(*pending->charge), pending, on_charge_reply);
+    RedisService& redis = current_worker(pending->ctx->r).limits();
+    pending->ctx->pending[0] =
+        redis.send_bytes(charge_command(*pending->charge), pending->charge->key, pending, on_charge_reply);
     return pending->ctx->pending[0] != nullptr;
 }
 
@@ -116,10 +117,8 @@ void on_charge_reply(void* asker, RedisOutcome outcome, const redisReply* reply)
     try {
         if (outcome == RedisOutcome::kReply && is_noscript(reply) && !std::exchange(pending->resent, true)) {
             // The script cache was flushed: nothing was charged, so loading and asking again is safe.
-            std::string load;
-            RespWriter(load).command("SCRIPT", "LOAD", limit_script());
-            RedisConn& redis = current_worker(ctx->r).redis();
-            if (redis.send_bytes(std::move(load), nullptr, nullptr) != nullptr && send_charge(pending)) {
+            RedisService& redis = current_worker(ctx->r).limits();
+            if (redis.load_script(limit_script(), pending->charge->key) && send_charge(pending)) {
                 return;
             }
         }
@@ -264,7 +263,7 @@ ngx_int_t limit(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf, boo
         ctx->limit_answered = true;
         return end_in_phase(r, respond_unavailable(r, "Rate limits cannot be checked now"));
     }
-    const auto& limiters = *conf->limits;
+    const auto& limiters = *conf->limits.list;
     while (ctx->limit_index < limiters.size()) {
         const LimitConf& limiter = *limiters[ctx->limit_index];
         const bool is_last = ++ctx->limit_index == limiters.size();

@@ -43,7 +43,7 @@ ngx_int_t run_stage(ngx_http_request_t* r, Stage&& stage) noexcept {
 // Access handlers are not run for subrequests by nginx itself.
 ngx_int_t access_handler(ngx_http_request_t* r) noexcept {
     const LocConf* conf = loc_conf(r);
-    if (!conf->authenticates()) {
+    if (!conf->auth.required()) {
         return NGX_DECLINED;
     }
     return run_stage(r, [&](RequestCtx* ctx) { return authenticate(r, ctx, conf); });
@@ -51,9 +51,9 @@ ngx_int_t access_handler(ngx_http_request_t* r) noexcept {
 
 ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
     const LocConf* conf = loc_conf(r);
-    const bool publishes = conf->publish != PublishKind::kNone;
-    const bool limits = conf->limits != nullptr && !conf->limits->empty();
-    if (r != r->main || (!publishes && !limits && !conf->authenticates())) {
+    const bool publishes = conf->publish.on();
+    const bool limits = conf->limits.any();
+    if (r != r->main || (!publishes && !limits && !conf->auth.required())) {
         return NGX_DECLINED;  // subrequests are never charged
     }
     return run_stage(r, [&](RequestCtx* ctx) {
@@ -62,7 +62,7 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
             rc = check_publish_request(r, conf);
         }
         if (rc == NGX_DECLINED && limits) {
-            rc = limit(r, ctx, conf, publishes && body_has_arrived(r));
+            rc = limit(r, ctx, conf, publishes && current_worker(r).limits_join_events() && body_has_arrived(r));
         }
         if (rc == NGX_DECLINED && !std::exchange(ctx->accepted, true)) {
             count(current_worker(r).shared().accepted);

@@ -123,7 +123,7 @@ ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     command->lender = ctx;
     command->released = unpin;
     pin(ctx);
-    if (!worker.redis().send(command)) {
+    if (!worker.events().send(command, stream_key(kDefaultKeyPrefix, ctx->shard))) {
         unpin(ctx);
         delete command;
         return respond_not_stored(r);
@@ -154,9 +154,7 @@ ngx_int_t answer_publish(ngx_http_request_t* r, RequestCtx* ctx, const redisRepl
     }
     if (is_noscript(reply) && !std::exchange(ctx->resent, true)) {
         // Nothing ran. The request's own buffers are still whole, so the command can be built again.
-        std::string load;
-        RespWriter(load).command("SCRIPT", "LOAD", limit_publish_script());
-        if (current_worker(r).redis().send_bytes(std::move(load), nullptr, nullptr) != nullptr) {
+        if (current_worker(r).events().load_script(limit_publish_script(), ctx->fused->key)) {
             return send_event(r, ctx);
         }
     }
@@ -228,7 +226,7 @@ ngx_int_t publish_body(ngx_http_request_t* r, RequestCtx* ctx) {
     const LocConf* conf = loc_conf(r);
     Worker& worker = current_worker(r);
     const std::uint64_t bytes = r->request_body->bufs == nullptr ? 0 : body_bytes(r);
-    if (bytes > conf->event_max_bytes) {
+    if (bytes > conf->publish.event_max_bytes) {
         return respond_too_large(r, conf);
     }
     EventScanner scanner;
@@ -242,10 +240,10 @@ ngx_int_t publish_body(ngx_http_request_t* r, RequestCtx* ctx) {
     if (!copy_scanned(r, ctx, scanner) || !worker.random_bytes(random)) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-    if (!worker.meta().may_publish() && worker.redis().ready()) {
+    if (!worker.events().meta().may_publish() && worker.events().ready()) {
         return respond_not_stored(r);  // the reason is in the error log, at emerg
     }
-    if (worker.inflight_bytes() + bytes > conf->publish_inflight_bytes) {
+    if (worker.inflight_bytes() + bytes > conf->publish.inflight_bytes) {
         return respond_not_stored(r);
     }
     ctx->at_ms = now_ms();
@@ -277,7 +275,7 @@ ngx_int_t publish_handler(ngx_http_request_t* r) noexcept {
     if (r != r->main) {
         return NGX_HTTP_FORBIDDEN;  // subrequests publish nothing
     }
-    if (ctx == nullptr || !ctx->authenticated || loc_conf(r)->publish == PublishKind::kNone) {
+    if (ctx == nullptr || !ctx->authenticated || !loc_conf(r)->publish.on()) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
                       "headgate: a publish location was reached without a principal");
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

@@ -55,8 +55,9 @@ ngx_str_t find_traceparent(ngx_http_request_t* r) noexcept {
 }
 
 ngx_int_t respond_too_large(ngx_http_request_t* r, const LocConf* conf) {
-    return respond_problem(r, {NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                               "An event may have at most " + std::to_string(conf->event_max_bytes) + " bytes"});
+    return respond_problem(r,
+                           {NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                            "An event may have at most " + std::to_string(conf->publish.event_max_bytes) + " bytes"});
 }
 
 bool body_has_arrived(ngx_http_request_t* r) noexcept {
@@ -93,7 +94,7 @@ ngx_int_t check_publish_request(ngx_http_request_t* r, const LocConf* conf) {
         return end_in_phase(r, respond_problem(r, {NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
                                                    "Events are sent as application/json without Content-Encoding"}));
     }
-    if (r->headers_in.content_length_n > static_cast<off_t>(conf->event_max_bytes)) {
+    if (r->headers_in.content_length_n > static_cast<off_t>(conf->publish.event_max_bytes)) {
         return end_in_phase(r, respond_too_large(r, conf));
     }
     return NGX_DECLINED;

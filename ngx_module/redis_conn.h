@@ -10,17 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "ngx_module/conf_redis.h"
 #include "ngx_module/redis_pipeline.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
-
-struct RedisConf {
-    ngx_str_t name;   // "default"
-    ngx_addr_t addr;  // resolved when the configuration was read; addr.name is the text
-    ngx_msec_t connect_timeout_ms = 1000;
-    ngx_msec_t timeout_ms = 1000;
-};
 
 enum class RedisState : std::uint8_t { kIdle, kConnecting, kHandshake, kReady, kBackoff };
 

@@ -133,7 +133,7 @@ ngx_int_t respond_unauthorized(ngx_http_request_t* r, RequestCtx* ctx, const Loc
     const std::string_view reason = auth_status_name(ctx->auth_status);
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "headgate: refused: %*s", reason.size(), reason.data());
     if (refusal.status != NGX_HTTP_FORBIDDEN || !refusal.error.empty()) {
-        if (!set_www_authenticate(r, conf->realm, refusal.error)) {
+        if (!set_www_authenticate(r, conf->auth.realm, refusal.error)) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
     }

@@ -11,8 +11,7 @@ static constexpr ngx_msec_t kRefreshMs = 1000;
 
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(shared_of(conf.zone)),
-      meta_({static_cast<int>(conf.shards), conf.pepper_fingerprint}, cycle->log),
-      redis_(*conf.redis.front(), meta_, shared_, cycle->log),
+      redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;
@@ -34,20 +33,18 @@ void Worker::start() noexcept {
     slot.inflight_bytes = 0;
     slot.redis_state = 0;
     slot.pid = static_cast<ngx_atomic_uint_t>(ngx_pid);
-    redis_.connect();
+    redis_.start();
     ngx_add_timer(&refresh_event_, kRefreshMs);
 }
 
-void Worker::stop() noexcept { redis_.close(); }
+void Worker::stop() noexcept { redis_.stop(); }
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {
     auto* self = static_cast<Worker*>(static_cast<ngx_connection_t*>(event->data)->data);
     if (ngx_exiting) {
         return;
     }
-    if (self->redis_.ready()) {
-        self->meta_.refresh(self->redis_);
-    }
+    self->redis_.refresh();
     ngx_add_timer(event, kRefreshMs);
 }
 

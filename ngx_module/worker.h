@@ -1,9 +1,9 @@
-// What one nginx worker holds: its Redis connection, what it knows of that Redis, and the bytes
+// What one nginx worker holds: its connections to Redis, what it knows of them, and the bytes
 // it has in flight. Begins in init_process and ends in exit_process.
 #pragma once
 
 #include "ngx_module/conf.h"
-#include "ngx_module/redis_meta.h"
+#include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/zone.h"
 
@@ -17,8 +17,12 @@ class Worker {
     void start() noexcept;
     void stop() noexcept;  // whatever is under way is answered 503
 
-    [[nodiscard]] RedisConn& redis() noexcept { return redis_; }
-    [[nodiscard]] RedisMeta& meta() noexcept { return meta_; }
+    // The Redis of each kind of data; several may be one and the same.
+    [[nodiscard]] RedisService& events() noexcept { return redis_; }
+    [[nodiscard]] RedisService& limits() noexcept { return redis_; }
+    [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
+    // May one script charge a limit and add an event?
+    [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -34,8 +38,7 @@ class Worker {
     static void on_refresh_event(ngx_event_t* event) noexcept;
 
     ZoneShared* shared_;
-    RedisMeta meta_;
-    RedisConn redis_;
+    RedisService redis_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection

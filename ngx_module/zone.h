@@ -1,15 +1,18 @@
-// The shared memory of `headgate_zone`: what all workers count and (with the token and key caches)
-// remember together. Plain words changed by atomic operations; nothing here needs a lock.
+// The shared memory of `headgate_zone`: what all workers count and remember together. The counters are plain words
+// changed by atomic operations; what is behind `cache` needs a ZoneLock.
 #pragma once
 
 #include "ngx_module/auth_status.h"
 #include "ngx_module/ngx.h"
+#include "ngx_module/zone_cache.h"
 
 namespace headgate::edge {
 
 inline constexpr std::size_t kWorkerSlotsMax = NGX_MAX_PROCESSES;
 
 struct ZoneShared {
+    // A reload hands the zone to the next cycle, whose module may be another build of this file.
+    ngx_uint_t layout;
     ngx_atomic_t started_at_ms;
 
     ngx_atomic_t requests;  // that met a headgate stage
@@ -35,8 +38,13 @@ struct ZoneShared {
         ngx_atomic_t redis_state;  // RedisConn's, as status shows it
     };
     Worker workers[kWorkerSlotsMax];
+
+    ngx_slab_pool_t* pool;  // the zone itself: ZoneLock(shared.pool)
+    ZoneCache cache;
 };
 static_assert(std::is_trivially_destructible_v<ZoneShared>);
+inline constexpr ngx_uint_t kZoneLayout =
+    1'000'000 * 1 + sizeof(ZoneShared);  // raise the factor with any change within
 
 inline void count(ngx_atomic_t& counter, ngx_atomic_int_t by = 1) noexcept { (void)ngx_atomic_fetch_add(&counter, by); }
 

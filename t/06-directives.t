@@ -25,7 +25,7 @@ my ($variables) = $page =~ /^## Variables\n(.*)\z/ms;
 my %named   = map { $_ => 1 } $variables =~ /\$(headgate_\w+)/g;
 my %defined = map { $_ => 1 } $t->read_file("$root/ngx_module/variables.cpp") =~ /\{"(headgate_\w+)",/g;
 is_deeply \%named, \%defined, 'every variable, and no other';
-my ($names)  = $t->read_file("$root/ngx_module/auth.cpp") =~ /kNames = \{(.*?)\}/s;
+my ($names)  = $t->read_file("$root/ngx_module/auth_status.cpp") =~ /kNames = \{(.*?)\}/s;
 my @reasons  = grep { length } $names =~ /"(\w*)"/g;
 my ($row)    = $variables =~ /^\| `\$headgate_auth_status` \|([^\n]*)$/m;
 is_deeply [$row =~ /`(\w+)`/g], \@reasons, 'every reason of $headgate_auth_status, in order';
