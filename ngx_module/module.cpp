@@ -9,6 +9,7 @@
 #include "ngx_module/auth.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/limit.h"
+#include "ngx_module/limit_headers.h"
 #include "ngx_module/publish_check.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/respond.h"
@@ -73,7 +74,7 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
 
 ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
     if (r == r->main) {
-        if (const RequestCtx* ctx = find_request_ctx(r); ctx != nullptr && ctx->report_count != 0) {
+        if (const RequestCtx* ctx = find_request_ctx(r); ctx != nullptr && ctx->reports != nullptr) {
             add_limit_headers(r, ctx);
         }
     }

@@ -94,6 +94,7 @@ void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply
 
 ngx_int_t respond_not_stored(ngx_http_request_t* r) {
     count(current_worker(r).shared().events_failed);
+    give_up_charge(find_request_ctx(r));
     return respond_unavailable(r, "The event was not stored, or is not known to be; send it again");
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ngx_module/conf.h"
+#include "ngx_module/limit_lease.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/zone.h"
@@ -24,6 +25,8 @@ class Worker {
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] Leases& leases() noexcept { return leases_; }
+    [[nodiscard]] LimitTexts& limit_texts() noexcept { return limit_texts_; }
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
     void add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept;
@@ -39,6 +42,8 @@ class Worker {
 
     ZoneShared* shared_;
     RedisService redis_;
+    LimitTexts limit_texts_;  // outlives who refers to them
+    Leases leases_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
