@@ -15,7 +15,8 @@ namespace headgate::edge {
 namespace {
 
 constexpr std::string_view kKeyHead = "headgate:limit:{";
-constexpr std::string_view kHashedMark = "sha256-";
+// No value is encoded to anything that begins like this: a colon is escaped.
+constexpr std::string_view kHashedMark = "sha256:";
 
 char* append(char* out, std::string_view text) noexcept { return std::copy(text.begin(), text.end(), out); }
 

@@ -3,7 +3,8 @@
 //   access phase       auth     credentials -> principal
 //   precontent phase   limit    principal -> allowed or not (after what a publish location checks first)
 //   content handler    publish  body buffers -> XADD chain
-//   header filter      respond  what is left of the limits
+//   header filter      limit    what is left of the limits
+//   log phase          usage    how often a key was used
 //
 // Stages never call each other; a stage that waits for Redis suspends the request and is run again.
 #include "ngx_module/auth.h"
@@ -72,6 +73,15 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
     });
 }
 
+ngx_int_t log_handler(ngx_http_request_t* r) noexcept {
+    const RequestCtx* ctx = r == r->main ? find_request_ctx(r) : nullptr;
+    if (ctx != nullptr && ctx->authenticated && ctx->principal.key_id.len != 0) {
+        const bool limited = ctx->limit_status == LimitStatus::kRejected;
+        current_worker(r).usage().count(view(ctx->principal.key_id), ctx->accepted && !limited, limited);
+    }
+    return NGX_OK;
+}
+
 ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
     if (r == r->main) {
         if (const RequestCtx* ctx = find_request_ctx(r); ctx != nullptr && ctx->reports != nullptr) {
@@ -97,7 +107,8 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) noexcept {
         return NGX_OK;  // loaded and not used: nginx is as it was
     }
     if (add_phase_handler(cf, NGX_HTTP_ACCESS_PHASE, access_handler) != NGX_OK ||
-        add_phase_handler(cf, NGX_HTTP_PRECONTENT_PHASE, precontent_handler) != NGX_OK) {
+        add_phase_handler(cf, NGX_HTTP_PRECONTENT_PHASE, precontent_handler) != NGX_OK ||
+        add_phase_handler(cf, NGX_HTTP_LOG_PHASE, log_handler) != NGX_OK) {
         return NGX_ERROR;
     }
     next_header_filter = ngx_http_top_header_filter;

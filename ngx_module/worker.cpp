@@ -12,7 +12,8 @@ static constexpr ngx_msec_t kRefreshMs = 1000;
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(shared_of(conf.zone)),
       redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
-      leases_(shared_, redis_, cycle->log),
+      leases_(shared_, limits(), cycle->log),
+      usage_(keys(), cycle->log),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;

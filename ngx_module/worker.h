@@ -6,6 +6,7 @@
 #include "ngx_module/limit_lease.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/usage.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -26,6 +27,7 @@ class Worker {
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
+    [[nodiscard]] Usage& usage() noexcept { return usage_; }
     [[nodiscard]] LimitTexts& limit_texts() noexcept { return limit_texts_; }
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -44,6 +46,7 @@ class Worker {
     RedisService redis_;
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;
+    Usage usage_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
