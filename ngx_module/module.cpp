@@ -73,9 +73,16 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
     });
 }
 
+// Is it the key's own request, though perhaps not one that it may make?
+bool is_of_key(const RequestCtx* ctx) noexcept {
+    return ctx->principal.key_id.len != 0 &&
+           (ctx->authenticated || ctx->auth_status == AuthStatus::kInsufficientScope ||
+            ctx->auth_status == AuthStatus::kIpDenied);
+}
+
 ngx_int_t log_handler(ngx_http_request_t* r) noexcept {
     const RequestCtx* ctx = r == r->main ? find_request_ctx(r) : nullptr;
-    if (ctx != nullptr && ctx->authenticated && ctx->principal.key_id.len != 0) {
+    if (ctx != nullptr && is_of_key(ctx)) {
         const bool limited = ctx->limit_status == LimitStatus::kRejected;
         current_worker(r).usage().count(view(ctx->principal.key_id), ctx->accepted && !limited, limited);
     }
