@@ -155,7 +155,7 @@ void give_up_charge(RequestCtx* ctx) noexcept {
 }
 
 ngx_int_t respond_limited(ngx_http_request_t* r, RequestCtx* ctx) {
-    count(current_worker(r).shared().limited);
+    count(current_worker(r).counters().limited);
     ctx->limit_status = LimitStatus::kRejected;
     ctx->limit_answered = true;
     if (ctx->retry_us >= 0) {

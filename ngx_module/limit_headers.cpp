@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "ngx_module/conf.h"
+#include "ngx_module/limit_charge.h"
 #include "ngx_module/request_ctx.h"
 
 namespace headgate::edge {
@@ -22,7 +23,7 @@ char* append(char* out, std::string_view text) noexcept { return std::copy(text.
 char* append(char* out, std::int64_t number) noexcept { return std::to_chars(out, out + kNumberBytesMax, number).ptr; }
 
 char* append_remaining(char* out, const LimitReport& report) noexcept {
-    const auto& windows = report.windows->windows();
+    const auto& windows = report.charge->windows->windows();
     for (std::size_t i = 0; i < windows.size(); ++i) {
         out = append(out, i == 0 ? "\"" : ", \"");
         out = append(append(out, window_policy_name(windows[i])), "\";r=");
@@ -82,20 +83,22 @@ void push(ngx_http_request_t* r, HeaderName name, std::string_view value) noexce
 
 }  // namespace
 
-void add_limit_report(RequestCtx* ctx, const LimitWindows& windows, std::span<const WindowState> states) noexcept {
-    auto* report = static_cast<LimitReport*>(ngx_palloc(ctx->r->pool, sizeof(LimitReport)));
-    if (report == nullptr) {
-        return;
+void add_limit_report(RequestCtx* ctx, const LimitCharge& charge, std::span<const WindowState> states) noexcept {
+    LimitReport** place = &ctx->reports;
+    while (*place != nullptr && ((*place)->charge->windows != charge.windows || (*place)->charge->key != charge.key)) {
+        place = &(*place)->next;
     }
-    report->next = nullptr;
-    report->windows = &windows;
-    report->shown = loc_conf(ctx->r)->limits.headers != 0;
-    std::copy(states.begin(), states.end(), report->states);
-    LimitReport** tail = &ctx->reports;
-    while (*tail != nullptr) {
-        tail = &(*tail)->next;
+    if (*place == nullptr) {
+        auto* report = static_cast<LimitReport*>(ngx_palloc(ctx->r->pool, sizeof(LimitReport)));
+        if (report == nullptr) {
+            return;
+        }
+        report->next = nullptr;
+        *place = report;
     }
-    *tail = report;
+    (*place)->charge = &charge;
+    (*place)->shown = loc_conf(ctx->r)->limits.headers != 0;
+    std::copy(states.begin(), states.end(), (*place)->states);
 }
 
 bool find_tightest(const RequestCtx* ctx, bool shown_only, TightestWindow& tightest) noexcept {
@@ -104,7 +107,7 @@ bool find_tightest(const RequestCtx* ctx, bool shown_only, TightestWindow& tight
         if (shown_only && !report->shown) {
             continue;
         }
-        const auto& windows = report->windows->windows();
+        const auto& windows = report->charge->windows->windows();
         const std::size_t i = tightest_window(windows, std::span(report->states).first(windows.size()));
         // free_a / quota_a < free_b / quota_b, without a division
         if (!found || report->states[i].free * tightest.quota < tightest.free * windows[i].quota) {
@@ -122,7 +125,7 @@ void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
     }
     std::size_t bytes_max = 3 * kNumberBytesMax;
     for (const LimitReport* report = ctx->reports; report != nullptr; report = report->next) {
-        bytes_max += report->windows->windows().size() * kWindowBytesMax;
+        bytes_max += report->charge->windows->windows().size() * kWindowBytesMax;
     }
     char* at = static_cast<char*>(ngx_pnalloc(r->pool, bytes_max));
     if (at == nullptr) {
@@ -135,7 +138,7 @@ void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
     };
     for (const LimitReport* report = ctx->reports; report != nullptr; report = report->next) {
         if (report->shown) {
-            push(r, kPolicy, report->windows->policy());
+            push(r, kPolicy, report->charge->windows->policy());
             push_since(kLimit, append_remaining(at, *report));
         }
     }

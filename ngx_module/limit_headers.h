@@ -10,18 +10,20 @@
 
 namespace headgate::edge {
 
+struct LimitCharge;
 struct RequestCtx;
 
-// One limiter's windows and what is left of them. In the request's pool, as long as `windows` at least.
+// One limiter's windows and what is left of them. In the request's pool.
 struct LimitReport {
     LimitReport* next = nullptr;
-    const LimitWindows* windows = nullptr;
-    bool shown = true;  // in headers
+    const LimitCharge* charge = nullptr;  // of the same pool
+    bool shown = true;                    // in headers
     WindowState states[limits::kWindowsPerPlanMax];
 };
 
-// Without memory there is no report.
-void add_limit_report(RequestCtx* ctx, const LimitWindows& windows, std::span<const WindowState> states) noexcept;
+// `charge` is in the request's pool. A batch charges its buckets twice: the later state replaces the earlier. Without
+// memory there is no report.
+void add_limit_report(RequestCtx* ctx, const LimitCharge& charge, std::span<const WindowState> states) noexcept;
 
 struct TightestWindow {
     std::int64_t quota = 0, free = 0, reset_seconds = 0;

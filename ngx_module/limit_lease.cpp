@@ -4,6 +4,7 @@
 #include <hiredis/hiredis.h>
 
 #include "common/gcra.h"
+#include "common/redis_scripts.h"
 #include "ngx_module/limit_headers.h"
 #include "ngx_module/worker.h"
 
@@ -96,6 +97,7 @@ LimitTake* Leases::make_take(const LimitCharge& charge, const LeaseTake& lease_t
     take->zone_key = charge.zone_key;
     take->key = charge.key;
     take->windows = charge.windows;
+    take->charge = &charge;
     take->take = lease_take;
     ngx_queue_init(&take->waiting);
     return take.release();
@@ -134,7 +136,7 @@ LeaseAnswer Leases::spend(RequestCtx* ctx, LimitCharge& charge) {
             ctx->retry_us = decision.retry_us;
             [[fallthrough]];
         case LeaseAnswer::kSpent:
-            add_limit_report(ctx, *charge.windows, std::span(states).first(windows.size()));
+            add_limit_report(ctx, charge, std::span(states).first(windows.size()));
             break;
         case LeaseAnswer::kWait:
             ctx->limit_take = under_way;
@@ -164,7 +166,7 @@ bool Leases::charge_local(RequestCtx* ctx, const LimitCharge& charge) noexcept {
         }
     }
     ctx->retry_us = decision.retry_us;
-    add_limit_report(ctx, *charge.windows, std::span(states).first(windows.size()));
+    add_limit_report(ctx, charge, std::span(states).first(windows.size()));
     return decision.granted > 0;
 }
 
@@ -243,7 +245,7 @@ bool Leases::settle(LimitTake* take, RequestCtx* ctx, LimitDecision decision, st
     if (ctx != nullptr && outcome != LeaseOutcome::kLate) {
         ctx->limit_refused = outcome == LeaseOutcome::kRefused;
         ctx->retry_us = decision.retry_us;
-        add_limit_report(ctx, *take->windows, states);
+        add_limit_report(ctx, *take->charge, states);
     }
     return outcome != LeaseOutcome::kLate;
 }
@@ -254,7 +256,7 @@ bool Leases::answered(LimitTake* take, RequestCtx* ctx, const LimitCharge& charg
     const auto window_states = std::span(states).first(charge.windows->windows().size());
     const bool known = read_limit_reply(reply, decision, window_states);
     if (known && !settle(take, ctx, decision, window_states)) {
-        add_limit_report(ctx, *charge.windows, window_states);  // late, but what came with the charge has happened
+        add_limit_report(ctx, charge, window_states);  // late, but what came with the charge has happened
     }
     give_up(take);
     return known;

@@ -23,7 +23,8 @@ struct LimitTake {
     Leases* leases = nullptr;
     ZoneKey zone_key{};
     std::string key;  // of Redis
-    // With `asker` gone these may be, too, unless `leased`.
+    // With `asker` gone these may be, too; not the windows, when `leased`.
+    const LimitCharge* charge = nullptr;
     const LimitWindows* windows = nullptr;
     LeaseTake take;
     bool leased = false;    // the reply changes the lease

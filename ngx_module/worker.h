@@ -6,6 +6,7 @@
 #include "ngx_module/limit_lease.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/status_report.h"
 #include "ngx_module/usage.h"
 #include "ngx_module/zone.h"
 
@@ -29,6 +30,7 @@ class Worker {
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
     [[nodiscard]] Usage& usage() noexcept { return usage_; }
     [[nodiscard]] LimitTexts& limit_texts() noexcept { return limit_texts_; }
+    [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
     void add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept;
@@ -43,10 +45,12 @@ class Worker {
     static void on_refresh_event(ngx_event_t* event) noexcept;
 
     ZoneShared* shared_;
+    Counters* counters_;
     RedisService redis_;
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;
     Usage usage_;
+    StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
