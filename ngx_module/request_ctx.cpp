@@ -1,6 +1,7 @@
 // See request_ctx.h.
 #include "ngx_module/request_ctx.h"
 
+#include "ngx_module/jwks_fetch.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
@@ -16,6 +17,7 @@ void on_request_cleanup(void* data) noexcept {
             std::exchange(command, nullptr)->abandon();
         }
     }
+    abandon_jwks(ctx);
     if (ctx->pinned) {
         ctx->abandoned = true;
     } else {

@@ -12,6 +12,8 @@ static constexpr ngx_msec_t kRefreshMs = 1000;
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(shared_of(conf.zone)),
       redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
+      key_store_(conf, shared_, cycle->log),
+      key_waiters_(cycle->log),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;
@@ -37,7 +39,10 @@ void Worker::start() noexcept {
     ngx_add_timer(&refresh_event_, kRefreshMs);
 }
 
-void Worker::stop() noexcept { redis_.stop(); }
+void Worker::stop() noexcept {
+    redis_.stop();
+    key_waiters_.stop();
+}
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {
     auto* self = static_cast<Worker*>(static_cast<ngx_connection_t*>(event->data)->data);

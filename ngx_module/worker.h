@@ -3,8 +3,10 @@
 #pragma once
 
 #include "ngx_module/conf.h"
+#include "ngx_module/jwks_fetch.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/token_keys.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -23,6 +25,8 @@ class Worker {
     [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
+    [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
+    [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -39,6 +43,8 @@ class Worker {
 
     ZoneShared* shared_;
     RedisService redis_;
+    KeyStore key_store_;
+    KeyWaiters key_waiters_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
