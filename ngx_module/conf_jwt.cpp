@@ -147,7 +147,9 @@ char* parse_jwt_key_file(ngx_conf_t* cf, LocConf* conf) {
     auto keys =
         key_set_from_file(*text, source->has_algorithm ? std::optional<JwtAlgorithm>(source->algorithm) : std::nullopt);
     if (!keys) {
-        return conf_fail(cf, "key file \"%V\": %s", &name, keys.error().message.c_str());
+        const std::string wanted =
+            source->has_algorithm ? " (alg=" + std::string(jwt_algorithm_name(source->algorithm)) + ")" : std::string();
+        return conf_fail(cf, "key file \"%V\": %s%s", &name, keys.error().message.c_str(), wanted.c_str());
     }
     if (is_secret(*keys) && !is_private) {
         return conf_fail(cf, "key file \"%V\" holds a secret and is open to others than its owner: chmod 600 it",
