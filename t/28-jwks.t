@@ -19,12 +19,13 @@ my $foreign = 'issuer=https://id.example org=claim:tenant "scopes=events:* inbox
 my $upstream = "proxy_pass http://127.0.0.1:@{[ $keys->port ]}/jwks.json; proxy_read_timeout 3s;";
 
 # Each location has a URI, and so a key set, of its own.
-my @sets = qw(first shared wait stale static hostile1 hostile2 hostile3 hostile4 hostile5 hostile6 hostile7 hostile8 edge);
+my @sets = qw(first shared wait stale static hostile1 hostile2 hostile3 hostile4 hostile5 hostile6 hostile7 hostile8 edge slow);
 my %set  = map { $_ => <<~"CONF" } @sets;
     location = /jwks/$_ { internal; $upstream }
     location = /$_ { headgate_auth jwt; headgate_jwt_key_request /jwks/$_ $foreign; empty_gif; }
     CONF
 $set{stale} =~ s/empty_gif/headgate_jwt_key_cache 1s; empty_gif/;
+$set{slow} =~ s/proxy_read_timeout 3s/proxy_read_timeout 20s/;
 $set{static} =~ s{proxy_pass[^\n]*}{root @{[ $t->path('html') ]}; rewrite ^ /keys.json break; \}};
 $set{wait} =~ s/empty_gif/headgate_limit rate=1000000r\/s; empty_gif/;
 
@@ -68,6 +69,12 @@ is statuses('/both', $good, 4), '200', 'beside a key file, and for another locat
 my $of_file = $rsa->token('RS256', header => { kid => undef }, claims => { iss => 'https://rsa.example', org => undef });
 is status_of('/both', $of_file), 200, '... where the file still counts';
 is status_of('/both', $rsa->token('RS256', header => { kid => undef }, @claims)), 401, 'each source is good for its own issuer only';
+
+# -- one that never answers: its requests are not held longer than 5 s; read at the end --------------------------
+$keys->answer(body => '', after => 'never');
+my @stuck = map { my $http = $nginx->connect; $http->send_bytes(Headgate::Http->format_request('GET', '/slow', headers => [Authorization => "Bearer $good"])); $http } 1 .. 3;
+$t->wait_for('the slow fetch to begin', sub { $keys->count == 2 });
+serve_keys($old);
 
 # -- what the upstream sees -----------------------------------------------------------------------------
 {
@@ -117,7 +124,6 @@ my $at = $keys->count;
 $t->wait_for('an expired set to be asked for again', sub { is_quiet_200('/stale', $good); $keys->count > $at });
 is statuses('/stale', $good), '200', 'the old set stays good while the upstream fails';
 is $keys->count, $at + 1, '... which is left in peace for a while';
-$nginx->expect_alarms() if 0;
 sub is_quiet_200 ($target, $token) { my $status = status_of($target, $token); fail("a request during renewal: $status") if $status != 200 }
 
 # -- other sources of the answer ------------------------------------------------------------------------------
@@ -154,18 +160,24 @@ my @more = (
     ['no HTTP at all', raw => "hello\n"],
     ['nothing', raw => ''],
 );
+my $turn = 0;
 for my $case (@more) {
     my ($what, %answer) = @$case;
     $keys->answer(%answer);
-    # A failed source is asked again after a second.
+    # A source that failed is asked again after a second. They take turns, so that it is one second for all.
+    my $target = '/hostile' . (3 + $turn++);
     my $before = $keys->count;
     my $status;
-    $t->wait_for("another fetch ($what)", sub { $status = status_of('/hostile3', $good); $keys->count > $before });
+    $t->wait_for("another fetch ($what)", sub { $status = status_of($target, $good); $keys->count > $before });
     is $status, 503, "an answer that is $what";
 }
 serve_keys($old);
-$t->wait_for('the hostile source to be good again', sub { status_of('/hostile3', $good) == 200 });
-is status_of('/hostile3', do { my $forged = Headgate::Credentials::jwt('s' x 64, header => { kid => 'o' }, @claims); $forged }), 401, 'a secret that was offered is no key';
+$t->wait_for('a hostile source to be good again', sub { status_of('/hostile4', $good) == 200 });
+is status_of('/hostile4', do { my $forged = Headgate::Credentials::jwt('s' x 64, header => { kid => 'o' }, @claims); $forged }), 401, 'a secret that was offered is no key';
+
+is_deeply [map { $_->read_response->status } @stuck], [503, 503, 503], 'a source that does not answer: 503';
+is scalar(grep { m{\|/slow\z} && /^503\|unavailable/ } $nginx->access_lines), 3, '... unavailable';
+$keys->release('never');
 
 # -- a source that is down --------------------------------------------------------------------------------------
 is status_of('/down', $of_file), 200, 'a source that is down does not disturb the others';
