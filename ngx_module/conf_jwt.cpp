@@ -250,7 +250,7 @@ char* parse_jwt_require(ngx_conf_t* cf, LocConf* conf) {
         }
     }
     if (requirement.values.empty()) {
-        return conf_fail(cf, "names no variable");
+        return conf_fail(cf, "\"headgate_jwt_require\" names no variable");
     }
     list_in_pool(cf, conf->auth.jwt.requirements)->push_back(std::move(requirement));
     return kConfOk;
