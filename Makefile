@@ -17,7 +17,7 @@ help:
 	@echo 'make test           unit tests (also under sanitizers) and integration tests'
 	@echo 'make test T=t/10-*  only these integration tests'
 	@echo 'make asan           unit tests and all integration tests under AddressSanitizer'
-	@echo 'make bench          the benchmark table'
+	@echo 'make bench          the benchmark table; ROWS="publish memory" only these rows'
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
 	@echo 'make clean'

@@ -15,6 +15,12 @@ inline constexpr int kJsonDepthMax = 64;
 inline constexpr std::size_t kEventTopLevelMembersMax = 1024;
 inline constexpr std::size_t kScanBufferBytes = 32 * 1024;  // one per worker, for spooled bodies
 
+inline constexpr int kBatchEventsMax = 1000;                        // default of headgate_batch_max_events
+inline constexpr int kBacklogMax = 100'000;                         // default of headgate_publish_backlog, entries
+inline constexpr int kBacklogMemoryPercentMax = 80;                 // of maxmemory
+inline constexpr std::int64_t kIdempotencyMs = 24LL * 3600 * 1000;  // default of headgate_idempotency_ttl
+inline constexpr std::size_t kIdempotencyKeyBytesMax = 255;
+
 // Credentials.
 inline constexpr std::size_t kTokenBytesMax = 8 * 1024;
 inline constexpr int kTokenJsonDepthMax = 10;

@@ -1,9 +1,7 @@
 // Stage 1, remote key sets: a JWKS by subrequest. The request that finds a set missing, old or without its token's kid
-// carries the fetch; what comes of it goes into the zone, for all workers. Requests that cannot be decided before
-// it has ended wait in the worker's queue.
+// carries the fetch; what comes of it goes into the zone, for all workers. Input: jwks_wait. Output: jwks_zone.
 #pragma once
 
-#include "ngx_module/auth_status.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/request_ctx.h"
 
@@ -11,48 +9,22 @@ namespace headgate::edge {
 
 struct ZoneShared;
 
-inline constexpr ngx_msec_t kKeysWaitMs = 5000;  // of one request, then it is answered without
-
 // The control op `jwks`: every remote set counts as expired, so that the next request that needs it fetches it again;
 // until then, and where that fails, the old keys stay. Any worker.
 void jwks_refetch(ZoneShared& shared) noexcept;
 
-// After check_token() said `status`, in a location with remote sets: begins the fetches that are due. kPending: the
-// request waits, and the access phase runs again. kUnavailable: a set is missing that might have had the key.
-[[nodiscard]] AuthStatus settle_token(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& conf, AuthStatus status);
+// Begins a fetch unless another request was faster. std::bad_alloc: there is no memory for it.
+void start_jwks_fetch(ngx_http_request_t* r, RequestCtx* ctx, const RemoteKeys& remote, const JwtConf& conf,
+                      bool for_kid);
+// Is one of the request's fetches still under way?
+[[nodiscard]] bool carries_jwks_fetch(const RequestCtx* ctx) noexcept;
 
 // Filters: is r a subrequest that fetches keys? Then its header and body are taken here, and go nowhere else.
 [[nodiscard]] bool is_jwks_fetch(ngx_http_request_t* r) noexcept;
 [[nodiscard]] ngx_int_t capture_jwks_header(ngx_http_request_t* r) noexcept;
 [[nodiscard]] ngx_int_t capture_jwks_body(ngx_http_request_t* r, ngx_chain_t* in) noexcept;
 
-// The request that carries them ends: fetches under way are given up, and it leaves the queue.
-void abandon_jwks(RequestCtx* ctx) noexcept;
-
-// A worker's requests that wait for keys. Their fetches may be another worker's, so the zone is looked at every few
-// milliseconds while somebody waits. The timer holds a quitting worker, each wait has an end.
-class KeyWaiters {
- public:
-    explicit KeyWaiters(ngx_log_t* log) noexcept;
-    ~KeyWaiters();
-    KeyWaiters(const KeyWaiters&) = delete;
-    KeyWaiters& operator=(const KeyWaiters&) = delete;
-
-    void add(RequestCtx* ctx) noexcept;
-    // A fetch of this worker has ended; they are run from the event loop.
-    void wake() noexcept;
-    void stop() noexcept;  // all are answered 503, now
-    [[nodiscard]] bool stopping() const noexcept { return stopping_; }
-
- private:
-    static void on_event(ngx_event_t* event) noexcept;
-    void run() noexcept;
-
-    ngx_queue_t queue_{};
-    ngx_event_t timer_{};
-    ngx_event_t posted_{};
-    ngx_connection_t ident_{};  // nginx logs ev->data as a connection
-    bool stopping_ = false;
-};
+// The request that carries them ends: fetches under way are given up.
+void abandon_jwks_fetches(RequestCtx* ctx) noexcept;
 
 }  // namespace headgate::edge

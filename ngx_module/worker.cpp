@@ -9,11 +9,22 @@ namespace headgate::edge {
 
 static constexpr ngx_msec_t kRefreshMs = 1000;
 
+namespace {
+
+ZoneShared* claimed(ZoneShared* shared) noexcept {
+    claim_counters(*shared);
+    return shared;
+}
+
+}  // namespace
+
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
-    : shared_(shared_of(conf.zone)),
+    : shared_(claimed(shared_of(conf.zone))),
+      counters_(&shared_->own_counters()),
       redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
       key_store_(conf, shared_, cycle->log),
       key_waiters_(cycle->log),
+      report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;
@@ -50,6 +61,7 @@ void Worker::on_refresh_event(ngx_event_t* event) noexcept {
         return;
     }
     self->redis_.refresh();
+    self->report_.send(self->events(), self->inflight_bytes_);
     ngx_add_timer(event, kRefreshMs);
 }
 

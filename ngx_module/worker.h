@@ -3,9 +3,10 @@
 #pragma once
 
 #include "ngx_module/conf.h"
-#include "ngx_module/jwks_fetch.h"
+#include "ngx_module/jwks_wait.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/status_report.h"
 #include "ngx_module/token_keys.h"
 #include "ngx_module/zone.h"
 
@@ -28,6 +29,7 @@ class Worker {
     [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
     [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
     void add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept;
@@ -42,9 +44,11 @@ class Worker {
     static void on_refresh_event(ngx_event_t* event) noexcept;
 
     ZoneShared* shared_;
+    Counters* counters_;
     RedisService redis_;
     KeyStore key_store_;
     KeyWaiters key_waiters_;
+    StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
