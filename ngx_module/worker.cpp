@@ -25,6 +25,8 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
       backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
       leases_(shared_, limits(), cycle->log),
       usage_(keys(), cycle->log),
+      key_store_(conf, shared_, cycle->log),
+      key_waiters_(cycle->log),
       report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
@@ -54,6 +56,7 @@ void Worker::start() noexcept {
 void Worker::stop() noexcept {
     redis_.stop();
     leases_.stop();
+    key_waiters_.stop();
 }
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {

@@ -4,10 +4,12 @@
 
 #include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
+#include "ngx_module/jwks_wait.h"
 #include "ngx_module/limit_lease.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/status_report.h"
+#include "ngx_module/token_keys.h"
 #include "ngx_module/usage.h"
 #include "ngx_module/zone.h"
 
@@ -28,6 +30,8 @@ class Worker {
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
     [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
+    [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
+    [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
     [[nodiscard]] Usage& usage() noexcept { return usage_; }
@@ -53,6 +57,8 @@ class Worker {
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;
     Usage usage_;
+    KeyStore key_store_;
+    KeyWaiters key_waiters_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
