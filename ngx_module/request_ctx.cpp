@@ -2,6 +2,8 @@
 #include "ngx_module/request_ctx.h"
 
 #include "ngx_module/jwks_fetch.h"
+#include "ngx_module/limit.h"
+#include "ngx_module/limit_lease.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
@@ -19,6 +21,8 @@ void on_request_cleanup(void* data) noexcept {
     }
     KeyWaiters::remove(ctx);
     abandon_jwks_fetches(ctx);
+    Leases::leave(ctx);
+    give_up_charge(ctx);
     if (ctx->abandon_batch != nullptr) {
         ctx->abandon_batch(ctx->batch);
     }
@@ -34,17 +38,6 @@ void on_request_cleanup(void* data) noexcept {
 void on_pool_cleanup(void*) noexcept {}
 
 }  // namespace
-
-const LimitReport* RequestCtx::tightest_report() const noexcept {
-    const LimitReport* found = nullptr;
-    for (const LimitReport* report = reports; report != reports + report_count; ++report) {
-        // free_a / quota_a < free_b / quota_b, without a division
-        if (found == nullptr || report->free * found->quota < found->free * report->quota) {
-            found = report;
-        }
-    }
-    return found;
-}
 
 RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
     r = r->main;
