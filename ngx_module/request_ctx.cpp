@@ -19,10 +19,10 @@ void on_request_cleanup(void* data) noexcept {
             std::exchange(command, nullptr)->abandon();
         }
     }
-    Leases::leave(ctx);
-    give_up_charge(ctx);
     KeyWaiters::remove(ctx);
     abandon_jwks_fetches(ctx);
+    Leases::leave(ctx);
+    give_up_charge(ctx);
     if (ctx->abandon_batch != nullptr) {
         ctx->abandon_batch(ctx->batch);
     }

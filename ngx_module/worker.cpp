@@ -22,11 +22,11 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(claimed(shared_of(conf.zone))),
       counters_(&shared_->own_counters()),
       redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
+      key_store_(conf, shared_, cycle->log),
+      key_waiters_(cycle->log),
       backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
       leases_(shared_, limits(), cycle->log),
       usage_(keys(), cycle->log),
-      key_store_(conf, shared_, cycle->log),
-      key_waiters_(cycle->log),
       report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
@@ -55,8 +55,8 @@ void Worker::start() noexcept {
 
 void Worker::stop() noexcept {
     redis_.stop();
-    leases_.stop();
     key_waiters_.stop();
+    leases_.stop();
 }
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {

@@ -29,9 +29,9 @@ class Worker {
     [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
-    [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
     [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
+    [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
     [[nodiscard]] Usage& usage() noexcept { return usage_; }
@@ -53,12 +53,12 @@ class Worker {
     ZoneShared* shared_;
     Counters* counters_;
     RedisService redis_;
+    KeyStore key_store_;
+    KeyWaiters key_waiters_;
     Backlog backlog_;
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;
     Usage usage_;
-    KeyStore key_store_;
-    KeyWaiters key_waiters_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
