@@ -8,7 +8,7 @@ MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build module sidecar run test test-mainline unit asan valgrind asan-unit-build tidy format bench install clean
+.PHONY: help deps build module sidecar run test test-mainline unit asan asan-unit-build valgrind fuzz tidy format bench install clean
 
 help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
@@ -19,7 +19,8 @@ help:
 	@echo 'make asan           unit tests and all integration tests under AddressSanitizer'
 	@echo 'make valgrind       some integration tests under memcheck; T= others'
 	@echo 'make test-mainline NGINX_SOURCE=DIR   integration tests with an nginx built from there'
-	@echo 'make bench          the benchmark table'
+	@echo 'make bench          the benchmark table; ROWS="publish memory" only these rows'
+	@echo 'make fuzz           each fuzzer for FUZZ_SECONDS=60, from its committed corpus'
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
 	@echo 'make clean'
@@ -69,6 +70,10 @@ test-mainline:
 	@NGINX_SOURCE=$(NGINX_SOURCE) scripts/build_module.sh mainline
 	@HEADGATE_NGINX=$(CURDIR)/build/mainline/nginx HEADGATE_MODULE=$(CURDIR)/build/mainline/ngx_http_headgate_module.so \
 	    prove -j$(JOBS) --timer -It/lib $(or $(T),$(MAINLINE_T))
+
+fuzz:
+	@scripts/install_deps.sh build test fuzz
+	@scripts/fuzz.sh
 
 tidy:
 	@scripts/install_deps.sh build test tidy

@@ -18,7 +18,7 @@ namespace headgate {
 
 namespace {
 
-constexpr double kExactIntegerMax = 9'007'199'254'740'992.0;  // 2^53
+constexpr double kExactIntegerLimit = 9'007'199'254'740'992.0;  // 2^53: from here on doubles skip integers
 constexpr std::string_view kSpace = " \t\r\n";
 
 // Takes JSON apart from the front. Each function removes what it returns; nullopt or false: not there.
@@ -105,7 +105,7 @@ std::string number_text(std::string_view text) {
     double value = 0;
     const auto parsed = std::from_chars(text.data(), text.data() + text.size(), value);
     const bool is_exact = parsed.ec == std::errc() && parsed.ptr == text.data() + text.size() &&
-                          std::abs(value) <= kExactIntegerMax && std::trunc(value) == value;
+                          std::abs(value) < kExactIntegerLimit && std::trunc(value) == value;
     return is_exact ? std::to_string(static_cast<std::int64_t>(value)) : std::string(text);
 }
 

@@ -137,7 +137,9 @@ Result<KeySet> key_set_from_file(std::string_view text, std::optional<JwtAlgorit
     const KeyTextKind kind = key_text_kind(text);
     const bool wants_secret = algorithm && is_hmac(*algorithm);
     if (kind == KeyTextKind::kOther && !wants_secret) {
-        return refuse("neither PEM nor JSON: for a raw secret say alg=HS256, HS384 or HS512");
+        return refuse("this is neither PEM nor JSON" +
+                      (algorithm ? ", and no raw secret serves " + std::string(jwt_algorithm_name(*algorithm)) : "") +
+                      ": for a raw secret say alg=HS256, HS384 or HS512");
     }
     if (kind == KeyTextKind::kOther || (wants_secret && kind != KeyTextKind::kJson)) {
         return key_set_from_secret(text, *algorithm);  // which says why the others are none
@@ -145,7 +147,8 @@ Result<KeySet> key_set_from_file(std::string_view text, std::optional<JwtAlgorit
     if (kind != KeyTextKind::kPem && kind != KeyTextKind::kJson) {
         return refuse("this looks like " + std::string(key_text_kind_name(kind)) + ": give the key as PEM or JWK");
     }
-    auto set = kind == KeyTextKind::kPem ? keys_from_pem(text) : key_set_from_jwks(text, SymmetricKeys::kAccept);
+    auto set = kind == KeyTextKind::kPem ? keys_from_pem(key_text_start(text))
+                                         : key_set_from_jwks(key_text_start(text), SymmetricKeys::kAccept);
     if (!set) {
         return set;
     }

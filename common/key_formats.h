@@ -24,6 +24,7 @@ namespace headgate {
 // What a text looks like. kOther is what can be a raw secret: a public key taken for a shared secret would let anybody
 // sign (RFC 8725, section 2.1). White space and a byte order mark at the beginning change nothing.
 enum class KeyTextKind : std::uint8_t { kOther, kPem, kJson, kSsh, kDer };
+[[nodiscard]] std::string_view key_text_start(std::string_view text) noexcept;  // without those two
 [[nodiscard]] KeyTextKind key_text_kind(std::string_view text);
 [[nodiscard]] std::string_view key_text_kind_name(KeyTextKind kind) noexcept;  // "a PEM file"
 

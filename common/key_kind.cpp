@@ -13,15 +13,6 @@ namespace {
 
 constexpr std::string_view kSpace = " \t\r\n\v\f";
 
-std::string_view without_leading_space(std::string_view text) noexcept {
-    constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
-    if (text.starts_with(kByteOrderMark)) {
-        text.remove_prefix(kByteOrderMark.size());
-    }
-    const std::size_t first = text.find_first_not_of(kSpace);
-    return first == std::string_view::npos ? std::string_view() : text.substr(first);
-}
-
 bool has_unprintable(std::string_view text) noexcept {
     for (const char c : text) {
         if (c < ' ' || c > '~') {
@@ -79,6 +70,15 @@ bool looks_like_ssh(std::string_view text) noexcept {
 
 }  // namespace
 
+std::string_view key_text_start(std::string_view text) noexcept {
+    constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+    if (text.starts_with(kByteOrderMark)) {
+        text.remove_prefix(kByteOrderMark.size());
+    }
+    const std::size_t first = text.find_first_not_of(kSpace);
+    return first == std::string_view::npos ? std::string_view() : text.substr(first);
+}
+
 std::string_view key_text_kind_name(KeyTextKind kind) noexcept {
     static constexpr std::array<std::string_view, 5> kNames = {"a secret", "a PEM file", "a JWK or JWKS", "an SSH key",
                                                                "a DER file"};
@@ -86,7 +86,7 @@ std::string_view key_text_kind_name(KeyTextKind kind) noexcept {
 }
 
 KeyTextKind key_text_kind(std::string_view text) {
-    const std::string_view untrimmed = without_leading_space(text);
+    const std::string_view untrimmed = key_text_start(text);
     const std::string_view value = secret_file_value(untrimmed);
     if (looks_like_pem(value)) {
         return KeyTextKind::kPem;

@@ -1,6 +1,7 @@
 // See strict_json.h.
 #include "common/strict_json.h"
 
+#include <algorithm>
 #include <cstddef>
 
 #include "common/limits.h"
@@ -11,6 +12,10 @@ namespace {
 
 // Counted before parsing, because the parser's own limit is far away and its recursion is real.
 bool is_too_deep(std::string_view text) noexcept {
+    const auto opens = [](char c) { return c == '{' || c == '['; };
+    if (std::count_if(text.begin(), text.end(), opens) <= limits::kTokenJsonDepthMax) {
+        return false;  // most texts: nothing else need be looked at
+    }
     int depth = 0;
     bool in_string = false;
     for (std::size_t i = 0; i < text.size(); ++i) {
@@ -20,7 +25,7 @@ bool is_too_deep(std::string_view text) noexcept {
             in_string = c != '"';
         } else if (c == '"') {
             in_string = true;
-        } else if (c == '{' || c == '[') {
+        } else if (opens(c)) {
             if (++depth > limits::kTokenJsonDepthMax) {
                 return true;
             }
