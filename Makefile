@@ -8,7 +8,7 @@ MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build module sidecar run test test-mainline unit asan asan-unit-build valgrind fuzz tidy format bench install clean
+.PHONY: help deps build module sidecar run test unit asan asan-unit-build fuzz valgrind property test-mainline tidy format bench install clean
 
 help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
@@ -17,10 +17,11 @@ help:
 	@echo 'make test           unit tests (also under sanitizers) and integration tests'
 	@echo 'make test T=t/10-*  only these integration tests'
 	@echo 'make asan           unit tests and all integration tests under AddressSanitizer'
-	@echo 'make valgrind       some integration tests under memcheck; T= others'
-	@echo 'make test-mainline NGINX_SOURCE=DIR   integration tests with an nginx built from there'
 	@echo 'make bench          the benchmark table; ROWS="publish memory" only these rows'
 	@echo 'make fuzz           each fuzzer for FUZZ_SECONDS=60, from its committed corpus'
+	@echo 'make valgrind       some integration tests under memcheck; T= others'
+	@echo 'make test-mainline NGINX_SOURCE=DIR   integration tests with an nginx built from there'
+	@echo 'make property       the long runs of the property tests; N= schedules, SEED= the first'
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
 	@echo 'make clean'
@@ -53,8 +54,18 @@ unit:
 	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON
 	@ctest --test-dir build/cmake --output-on-failure -j$(JOBS)
 
+property:
+	@scripts/install_deps.sh build test
+	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON -- test_lease
+	@HEADGATE_LEASE_SCHEDULES=$(or $(N),500000) HEADGATE_LEASE_SEED=$(or $(SEED),$$RANDOM$$RANDOM) \
+	    build/cmake/lua-free-tests/test_lease
+
 asan:
 	@scripts/test.sh --asan $(T)
+
+fuzz:
+	@scripts/install_deps.sh build test fuzz
+	@scripts/fuzz.sh
 
 # The module's tests under memcheck, in a bounded form: each file takes a few minutes' processor time.
 VALGRIND_T ?= t/10-*.t t/11-*.t t/13-*.t t/17-*.t t/19-*.t t/20-*.t
@@ -70,10 +81,6 @@ test-mainline:
 	@NGINX_SOURCE=$(NGINX_SOURCE) scripts/build_module.sh mainline
 	@HEADGATE_NGINX=$(CURDIR)/build/mainline/nginx HEADGATE_MODULE=$(CURDIR)/build/mainline/ngx_http_headgate_module.so \
 	    prove -j$(JOBS) --timer -It/lib $(or $(T),$(MAINLINE_T))
-
-fuzz:
-	@scripts/install_deps.sh build test fuzz
-	@scripts/fuzz.sh
 
 tidy:
 	@scripts/install_deps.sh build test tidy

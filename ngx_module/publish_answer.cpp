@@ -2,6 +2,7 @@
 #include "ngx_module/publish_answer.h"
 
 #include "common/problem.h"
+#include "ngx_module/limit.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
@@ -33,6 +34,7 @@ void append_shape_errors(std::string& out, std::uint32_t problems, std::string_v
 }
 
 ngx_int_t respond_not_stored(ngx_http_request_t* r, std::string_view detail) {
+    give_up_charge(find_request_ctx(r));
     count(current_worker(r).counters().events_failed);
     return respond_unavailable(r, detail);
 }
@@ -46,10 +48,15 @@ void count_stored(ngx_http_request_t* r, const OutgoingEvent& event) noexcept {
 
 std::string_view publish_obstacle(ngx_http_request_t* r, std::uint64_t body_bytes) noexcept {
     Worker& worker = current_worker(r);
+    worker.backlog().touch();
     if (!worker.events().meta().may_publish() && worker.events().ready()) {
         return kNotStored;  // the reason is in the error log, at emerg
     }
     return worker.inflight_bytes() + body_bytes > loc_conf(r)->publish.inflight_bytes ? kNotStored : std::string_view();
+}
+
+bool shard_is_full(ngx_http_request_t* r, const OutgoingEvent& event) noexcept {
+    return current_worker(r).backlog().is_full(event.shard, loc_conf(r)->publish.backlog_max);
 }
 
 }  // namespace headgate::edge

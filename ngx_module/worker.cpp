@@ -22,6 +22,9 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(claimed(shared_of(conf.zone))),
       counters_(&shared_->own_counters()),
       redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
+      backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
+      leases_(shared_, limits(), cycle->log),
+      usage_(keys(), cycle->log),
       report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
@@ -48,7 +51,10 @@ void Worker::start() noexcept {
     ngx_add_timer(&refresh_event_, kRefreshMs);
 }
 
-void Worker::stop() noexcept { redis_.stop(); }
+void Worker::stop() noexcept {
+    redis_.stop();
+    leases_.stop();
+}
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {
     auto* self = static_cast<Worker*>(static_cast<ngx_connection_t*>(event->data)->data);

@@ -2,10 +2,13 @@
 // it has in flight. Begins in init_process and ends in exit_process.
 #pragma once
 
+#include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
+#include "ngx_module/limit_lease.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/status_report.h"
+#include "ngx_module/usage.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -24,7 +27,11 @@ class Worker {
     [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
+    [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] Leases& leases() noexcept { return leases_; }
+    [[nodiscard]] Usage& usage() noexcept { return usage_; }
+    [[nodiscard]] LimitTexts& limit_texts() noexcept { return limit_texts_; }
     [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -42,6 +49,10 @@ class Worker {
     ZoneShared* shared_;
     Counters* counters_;
     RedisService redis_;
+    Backlog backlog_;
+    LimitTexts limit_texts_;  // outlives who refers to them
+    Leases leases_;
+    Usage usage_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};

@@ -8,9 +8,9 @@
 #   run       the servers that `make run` starts
 #   test      unit test libraries and test clients (npm packages go to t/clients/node_modules)
 #   tidy      clang-tidy and clang-format
-#   valgrind  memcheck
 #   bench     the load generator and the peers (npm packages go to bench/peers/fastify/node_modules)
 #   fuzz      clang with libFuzzer
+#   valgrind  memcheck
 #   root      debootstrap, for scripts/fresh_root.sh
 #   runtime   only what an installed module and sidecar need (the last stage of the Dockerfile)
 set -euo pipefail
@@ -24,9 +24,9 @@ packages_of_group() {
         run) echo "nginx redis-server curl" ;;
         test) echo "libcmocka-dev libsimdjson-dev sqlite3 curl perl wrk binutils $(node_packages)" ;;
         tidy) echo "clang-tidy clang-format" ;;
-        valgrind) echo "valgrind" ;;
         bench) echo "wrk redis-tools libnginx-mod-http-lua lua-cjson $(node_packages)" ;;
         fuzz) echo "clang-14 libclang-rt-14-dev" ;;
+        valgrind) echo "valgrind" ;;
         root) echo "debootstrap" ;;
         runtime) echo "nginx ca-certificates libhiredis0.14 libjansson4 libssl3 libboost-json1.81.0
                        libboost-url1.81.0 libcurl4 libsqlite3-0 libspdlog1.10" ;;
