@@ -10,21 +10,60 @@
 
 namespace headgate::edge {
 
+namespace {
+
+// A healthy Redis is heard once a second; a shorter time would lock everybody out between two of its replies.
+constexpr ngx_msec_t kStaleMsMin = 2000;
+constexpr ngx_msec_t kStaleMsDefault = 30'000;
+
+// nullptr: the error has been logged.
+std::unique_ptr<HmacSha256Key> read_pepper(ngx_conf_t* cf, ngx_str_t file) {
+    const auto text = read_secret(cf, file);
+    if (!text) {
+        return nullptr;
+    }
+    const std::string_view secret = secret_file_value(*text);
+    if (secret.size() < limits::kSecretBytesMin) {
+        conf_fail(cf, "the pepper in \"%V\" is shorter than %uz bytes", &file, limits::kSecretBytesMin);
+        return nullptr;
+    }
+    return std::make_unique<HmacSha256Key>(secret);
+}
+
+// Appends with its length, so that no two lists of texts look alike.
+void append_text(std::string& out, std::string_view text) {
+    const std::uint64_t bytes = text.size();
+    out.append(reinterpret_cast<const char*>(&bytes), sizeof bytes).append(text);
+}
+
+// What identifies a key without showing it: two keys of one name must differ.
+void append_key(std::string& out, const VerificationKey& key) {
+    append_text(out, key.kid);
+    append_text(out, jwt_algorithm_name(key.algorithm));
+    append_text(out, hex_encode(key.hmac->sign("headgate key digest")));
+}
+
+}  // namespace
+
 char* parse_pepper(ngx_conf_t* cf, MainConf* conf) {
     if (conf->pepper != nullptr) {
         return conf_fail(cf, "is duplicate");
     }
-    const auto text = read_secret(cf, arguments(cf)[0]);
-    if (!text) {
+    if (conf->pepper = read_pepper(cf, arguments(cf)[0]); conf->pepper == nullptr) {
         return kConfError;
     }
-    const std::string_view secret = secret_file_value(*text);
-    if (secret.size() < limits::kSecretBytesMin) {
-        return conf_fail(cf, "the pepper in \"%V\" is shorter than %uz bytes", &arguments(cf)[0],
-                         limits::kSecretBytesMin);
-    }
-    conf->pepper = std::make_unique<HmacSha256Key>(secret);
     conf->pepper_fingerprint = pepper_fingerprint(*conf->pepper);
+    for (ngx_str_t& argument : arguments(cf).subspan(1)) {
+        const auto file = parameter(argument, "previous");
+        if (!file || file->empty() || conf->previous_pepper != nullptr) {
+            return conf_fail(cf, "invalid parameter \"%V\"", &argument);
+        }
+        ngx_str_t name{};
+        if (conf->previous_pepper = read_pepper(cf, *as_ngx_str(name, *file)); conf->previous_pepper == nullptr) {
+            return kConfError;
+        }
+        conf->previous_pepper_fingerprint = pepper_fingerprint(*conf->previous_pepper);
+    }
     return kConfOk;
 }
 
@@ -49,6 +88,16 @@ char* parse_auth(ngx_conf_t* cf, LocConf* conf) {
     }
     conf->auth.kinds = kinds;
     conf->auth.place = place_of(cf);
+    return kConfOk;
+}
+
+char* parse_auth_stale(ngx_conf_t* cf, LocConf* conf) {
+    if (conf->auth.stale_ms != NGX_CONF_UNSET_MSEC) {
+        return conf_fail(cf, "is duplicate");
+    }
+    if (!parse_msec(view(arguments(cf)[0]), conf->auth.stale_ms) || conf->auth.stale_ms < kStaleMsMin) {
+        return conf_fail(cf, "invalid time \"%V\": at least 2s", &arguments(cf)[0]);
+    }
     return kConfOk;
 }
 
@@ -119,6 +168,32 @@ char* parse_jwt_key_file(ngx_conf_t* cf, LocConf* conf) {
     return kConfOk;
 }
 
+Sha256Digest verification_digest(const std::vector<const JwtSource*>& sources, const JwtPolicy& policy) {
+    std::string text;
+    for (const JwtSource* source : sources) {
+        append_text(text, "source");
+        append_text(text, source->issuer);
+        append_text(text, source->org_fixed);
+        append_text(text, source->org_claim);
+        append_text(text, source->scope_ceiling);
+        for (const VerificationKey& key : source->keys.keys) {
+            append_text(text, "key");
+            append_key(text, key);
+        }
+    }
+    append_text(text, "policy");
+    for (const JwtAlgorithm algorithm : policy.algorithms) {
+        append_text(text, jwt_algorithm_name(algorithm));
+    }
+    append_text(text, "audiences");
+    for (const std::string& audience : policy.audiences) {
+        append_text(text, audience);
+    }
+    append_text(text, "leeway");
+    append_text(text, std::to_string(policy.leeway_seconds));
+    return sha256(text);
+}
+
 char* merge_auth(ngx_conf_t* cf, const AuthConf& prev, AuthConf& conf) {
     if (conf.kinds == NGX_CONF_UNSET_UINT) {
         conf.kinds = prev.kinds;
@@ -126,6 +201,7 @@ char* merge_auth(ngx_conf_t* cf, const AuthConf& prev, AuthConf& conf) {
     }
     ngx_conf_merge_uint_value(conf.kinds, prev.kinds, kAuthOff);
     ngx_conf_merge_str_value(conf.realm, prev.realm, "headgate");
+    ngx_conf_merge_msec_value(conf.stale_ms, prev.stale_ms, kStaleMsDefault);
     conf.require_scopes = conf.require_scopes != nullptr ? conf.require_scopes : prev.require_scopes;
     conf.jwt_sources = conf.jwt_sources != nullptr ? conf.jwt_sources : prev.jwt_sources;
     if (conf.jwt_sources != nullptr) {
@@ -136,6 +212,7 @@ char* merge_auth(ngx_conf_t* cf, const AuthConf& prev, AuthConf& conf) {
     if ((conf.kinds & kAuthJwt) != 0 && conf.jwt_source_views.empty()) {
         return conf_fail_at(cf, conf.place, "\"headgate_auth jwt\" needs a \"headgate_jwt_key_file\"");
     }
+    conf.digest = verification_digest(conf.jwt_source_views, conf.jwt_policy);
     if ((conf.kinds & kAuthApiKey) != 0 && main_conf_of(cf)->pepper == nullptr) {
         return conf_fail_at(cf, conf.place, "\"headgate_auth api_key\" needs \"headgate_api_key_pepper_file\"");
     }

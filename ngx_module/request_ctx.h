@@ -41,7 +41,10 @@ struct RequestCtx {
     AuthStatus auth_status = AuthStatus::kOff;
     bool authenticated = false;
     Principal principal{};
-    bool key_reply_seen = false;  // of the two commands that look up an API key
+    bool auth_reply_seen = false;     // Redis has answered: auth_status says what came of it
+    std::string_view verified_token;  // of the request's headers: its signature is right, whoever reads claims from it
+    bool waits_for_sync = false;      // for the revocations (revocation_sync.h)
+    ngx_queue_t sync_link{};
 
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
@@ -67,14 +70,21 @@ struct RequestCtx {
     bool resent = false;
     bool published = false;
 
-    // At most two commands of a request are with Redis at a time. Abandoned when the request dies.
-    RedisCommand* pending[2] = {};
+    // At most three commands of a request are with Redis at a time. Abandoned when the request dies.
+    RedisCommand* pending[3] = {};
     bool pinned = false;     // its bytes are queued: the request's memory must stay
     bool abandoned = false;  // it was terminated while pinned
     bool counted = false;    // among the requests
     bool accepted = false;   // and among those that passed every stage
 
-    [[nodiscard]] bool waiting() const noexcept { return pending[0] != nullptr || pending[1] != nullptr; }
+    [[nodiscard]] bool waiting() const noexcept {
+        return waits_for_sync || pending[0] != nullptr || pending[1] != nullptr || pending[2] != nullptr;
+    }
+    void stop_waiting_for_sync() noexcept {
+        if (std::exchange(waits_for_sync, false)) {
+            ngx_queue_remove(&sync_link);
+        }
+    }
     // The report with the smallest share left; nullptr when nothing was limited.
     [[nodiscard]] const LimitReport* tightest_report() const noexcept;
 };

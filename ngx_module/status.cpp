@@ -82,7 +82,38 @@ std::string_view redis_state_name(RedisState state) noexcept {
     return "\"backoff\"";
 }
 
-std::string status_json(const ZoneShared& shared) {
+std::string auth_json(ZoneShared& shared) {
+    ngx_atomic_uint_t tokens, keys, evictions, revoked, revocations_max, resync_age_s;
+    {
+        ZoneLock lock(shared.pool);
+        tokens = shared.cache.entries(ZoneKind::kToken);
+        keys = shared.cache.entries(ZoneKind::kApiKey);
+        evictions = shared.cache.evictions();
+        revoked = shared.auth.revoked.size();
+        revocations_max = shared.auth.revoked.size_max();
+        resync_age_s = static_cast<ngx_atomic_uint_t>(
+            (static_cast<std::int64_t>(ngx_current_msec) - shared.auth.schedule.finished_ms) / 1000);
+    }
+    std::string out;
+    JsonObject object(out);
+    object.member("token_hits", shared.auth.token_hits)
+        .member("token_misses", shared.auth.token_misses)
+        .member("tokens", tokens)
+        .member("key_hits", shared.auth.key_hits)
+        .member("key_misses", shared.auth.key_misses)
+        .member("keys", keys)
+        .member("evictions", evictions)
+        .member("revocations", revoked)
+        .member("revocations_max", revocations_max)
+        .member("control_entries", shared.auth.control_entries)
+        .member("resyncs", shared.auth.resyncs)
+        .raw("resync_age_s", shared.auth.synced != 0 ? std::to_string(resync_age_s) : "null")
+        .member("redis_silent_ms", shared.auth.silent_ms());
+    object.end();
+    return out;
+}
+
+std::string status_json(ZoneShared& shared) {
     const WorkerTotals workers = worker_totals(shared);
     std::string requests;
     JsonObject(requests)
@@ -99,6 +130,7 @@ std::string status_json(const ZoneShared& shared) {
         .member("payload_bytes_copied", shared.payload_bytes_copied)
         .member("inflight_bytes", workers.inflight_bytes)
         .end();
+    const std::string auth = auth_json(shared);
     std::string redis;
     JsonObject(redis)
         .raw("state", redis_state_name(workers.redis_state))
@@ -116,6 +148,7 @@ std::string status_json(const ZoneShared& shared) {
         .member("uptime_s",
                 static_cast<ngx_atomic_uint_t>(now_ms() - static_cast<std::int64_t>(shared.started_at_ms)) / 1000)
         .raw("requests", requests)
+        .raw("auth", auth)
         .raw("published", published)
         .raw("redis", redis)
         .end();

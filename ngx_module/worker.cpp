@@ -9,9 +9,16 @@ namespace headgate::edge {
 
 static constexpr ngx_msec_t kRefreshMs = 1000;
 
+static MetaExpectation expected_of(const MainConf& conf) {
+    return {static_cast<int>(conf.shards), conf.pepper_fingerprint, conf.previous_pepper_fingerprint};
+}
+
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(shared_of(conf.zone)),
-      redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
+      redis_(*conf.redis.front(), expected_of(conf), shared_, cycle->log),
+      revocations_(keys(), *shared_, conf.redis.front()->connect_timeout_ms + conf.redis.front()->timeout_ms,
+                   cycle->log),
+      control_(*conf.redis.front(), expected_of(conf), *shared_, revocations_, cycle->log),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;
@@ -34,10 +41,16 @@ void Worker::start() noexcept {
     slot.redis_state = 0;
     slot.pid = static_cast<ngx_atomic_uint_t>(ngx_pid);
     redis_.start();
+    revocations_.start();
+    control_.start();
     ngx_add_timer(&refresh_event_, kRefreshMs);
 }
 
-void Worker::stop() noexcept { redis_.stop(); }
+void Worker::stop() noexcept {
+    control_.stop();
+    revocations_.stop();
+    redis_.stop();
+}
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {
     auto* self = static_cast<Worker*>(static_cast<ngx_connection_t*>(event->data)->data);

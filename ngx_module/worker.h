@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ngx_module/conf.h"
+#include "ngx_module/control.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/zone.h"
@@ -23,6 +24,7 @@ class Worker {
     [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
+    [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -39,6 +41,8 @@ class Worker {
 
     ZoneShared* shared_;
     RedisService redis_;
+    RevocationSync revocations_;
+    ControlReader control_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection

@@ -2,6 +2,7 @@
 // changed by atomic operations; what is behind `cache` needs a ZoneLock.
 #pragma once
 
+#include "ngx_module/auth_shared.h"
 #include "ngx_module/auth_status.h"
 #include "ngx_module/ngx.h"
 #include "ngx_module/zone_cache.h"
@@ -41,10 +42,11 @@ struct ZoneShared {
 
     ngx_slab_pool_t* pool;  // the zone itself: ZoneLock(shared.pool)
     ZoneCache cache;
+    AuthShared auth;
 };
 static_assert(std::is_trivially_destructible_v<ZoneShared>);
 inline constexpr ngx_uint_t kZoneLayout =
-    1'000'000 * 1 + sizeof(ZoneShared);  // raise the factor with any change within
+    1'000'000 * 2 + sizeof(ZoneShared);  // raise the factor with any change within
 
 inline void count(ngx_atomic_t& counter, ngx_atomic_int_t by = 1) noexcept { (void)ngx_atomic_fetch_add(&counter, by); }
 
