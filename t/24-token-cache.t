@@ -2,8 +2,7 @@
 use v5.36;
 use Test::More;
 
-use Time::HiRes qw(sleep);
-
+use Digest::SHA qw(hmac_sha256);
 use Headgate::Credentials qw(make_api_key random_hex pepper_fingerprint api_key_hash uuid);
 use Headgate::Edge;
 use Headgate::Load;
@@ -18,6 +17,13 @@ my $locations = <<~"CONF";
     location = /a { headgate_auth jwt api_key; empty_gif; }
     location = /same { headgate_auth jwt; headgate_require_scope events:write; empty_gif; }
     location = /other { headgate_auth jwt; headgate_jwt_key_file $other_file alg=HS256; empty_gif; }
+    location = /limited {
+        headgate_auth          jwt api_key;
+        headgate_jwt_key_file  @{[ $t->path('edge/token.key') ]} alg=HS256;
+        headgate_jwt_key_file  $other_file alg=HS256 issuer=partner org=partner scopes=events:write;
+        headgate_limit         plan;
+        empty_gif;
+    }
     location = /ceiling {
         headgate_auth          jwt;
         headgate_jwt_key_file  @{[ $t->path('edge/token.key') ]} alg=HS256 scopes=events:read;
@@ -71,6 +77,20 @@ is get('/same', token => $foreign), 200, 'then without';
     is get('/a', token => $far), 403, 'also from the cache';
 }
 
+# -- a key's own limits come with its tokens, and only with ours --------------------------------------------
+for my $case (
+    ['a key with limits of its own', [key => $edge->add_key(plan => 'pro', limits => 'rate=7r/h')], 7],
+    ['a token made from it', [token => $edge->token(claims => { limits => 'rate=7r/h' })], 7],
+    ['a token without', [token => $edge->token], 300],
+    ['a foreign token that claims some', [token => Headgate::Credentials::jwt($other, claims => { iss => 'partner', limits => 'rate=7r/h' })], 300],
+) {
+    my ($what, $credential, $limit) = @$case;
+    for my $time ('first', 'from the cache') {
+        my @headers = $credential->[0] eq 'key' ? ('X-API-Key' => $credential->[1]) : (Authorization => "Bearer $credential->[1]");
+        is $nginx->get('/limited', headers => \@headers)->header('X-RateLimit-Limit'), $limit, "$what: $limit ($time)";
+    }
+}
+
 # -- exp holds though the token is known --------------------------------------------------------------
 {
     my $short = $edge->token(claims => { exp => time + 2 });
@@ -83,10 +103,9 @@ is get('/same', token => $foreign), 200, 'then without';
 my $key = $edge->add_key;
 is_deeply change(sub { is get('/a', key => $key), 200, 'a new key' }), { key_misses => 1, keys => 1 }, 'is asked for and kept';
 is_deeply change(sub { is get('/a', key => $key), 200, 'again' for 1 .. 3 }), { key_hits => 3 }, 'and not asked for again';
-my $commands = $edge->status->{redis}{commands};
 my $unknown  = make_api_key();
 is_deeply change(sub { is get('/a', key => $unknown), 401, 'an unknown key' for 1 .. 2 }), { key_misses => 2 }, 'is asked for each time, and not kept';
-$edge->add_key(expires_at => 1) for 1;
+is get('/a', key => $edge->add_key(expires_at => 1)), 401, 'an expired key';
 my $soon = $edge->add_key(expires_at => (time + 2) * 1000);
 is get('/a', key => $soon), 200, 'a key that ends soon';
 $t->wait_for('it to end', sub { get('/a', key => $soon) == 401 });
@@ -134,18 +153,17 @@ is get('/a', key => make_api_key()), 503, 'a third one it may not';
 
 # -- more than the zone can hold ----------------------------------------------------------------------------
 {
-    my $small = Headgate::Edge->start($t, name => 'small', http => 'access_log off;', zone => '1m', locations => $locations);
+    my $small = Headgate::Edge->start($t, name => 'small', redis => $t->redis(name => 'redis-small'), http => 'access_log off; keepalive_requests 1000000;', zone => '1m', locations => $locations);
     my $port  = $small->nginx->port;
-    my ($secret, $header) = ($small->token_secret);
-    my $n = 100_000;
-    require Digest::SHA;
-    my $kid    = Headgate::Credentials::base64url('{"alg":"HS256"}');
+    my $secret = $small->token_secret;
+    my $n      = 100_000;
+    my $head    = Headgate::Credentials::base64url('{"alg":"HS256"}');
     my $exp    = time + 3600;
     my $counts = Headgate::Load->run(
         port => $port, connections => 16, requests => $n, seconds => 120,
         bytes => sub ($i) {
-            my $signed = "$kid." . Headgate::Credentials::base64url(qq({"iss":"headgate","sub":"$i","org":"o","exp":$exp}));
-            my $mac = Headgate::Credentials::base64url(Digest::SHA::hmac_sha256($signed, $secret));
+            my $signed = "$head." . Headgate::Credentials::base64url(qq({"iss":"headgate","sub":"$i","org":"o","exp":$exp}));
+            my $mac = Headgate::Credentials::base64url(hmac_sha256($signed, $secret));
             "GET /a HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer $signed.$mac\r\n\r\n";
         },
     );
