@@ -84,9 +84,8 @@ bool set_principal(RequestCtx* ctx, const PrincipalTexts& texts) noexcept {
     return true;
 }
 
-ZoneKey token_cache_key(std::string_view token, const AuthConf& conf) noexcept {
-    const Sha256Digest& digest = conf.digest;
-    return sha256({reinterpret_cast<const char*>(digest.data()), digest.size()}, token);
+ZoneKey token_cache_key(TokenMemo& memo, std::string_view token, const AuthConf& conf) noexcept {
+    return memo.key_of(token, conf.digest);
 }
 
 AuthStatus find_token(RequestCtx* ctx, ZoneShared& shared, const ZoneKey& key, std::int64_t now_s,

@@ -5,6 +5,7 @@
 #include "ngx_module/conf_auth.h"
 #include "ngx_module/principal_pack.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/token_memo.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -18,7 +19,7 @@ inline constexpr std::size_t kCachedBytesMax = 4032;
 
 // SHA-256 over the token and what it is verified under: a location with other keys or another policy never meets the
 // entry, nor does this one after they have changed.
-[[nodiscard]] ZoneKey token_cache_key(std::string_view token, const AuthConf& conf) noexcept;
+[[nodiscard]] ZoneKey token_cache_key(TokenMemo& memo, std::string_view token, const AuthConf& conf) noexcept;
 
 // What a verified token may be revoked by.
 struct TokenMarks {

@@ -124,7 +124,7 @@ AuthStatus check_token(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& c
         suspend(r);
         return AuthStatus::kPending;
     }
-    const ZoneKey key = token_cache_key(token, conf);
+    const ZoneKey key = token_cache_key(worker.token_memo(), token, conf);
     AuthStatus status =
         auth.left_out != 0 ? AuthStatus::kPending : find_token(ctx, shared, key, ngx_time(), revoked_at_ms(conf));
     if (status == AuthStatus::kPending) {

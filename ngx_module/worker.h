@@ -6,6 +6,7 @@
 #include "ngx_module/control.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/token_memo.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -25,6 +26,7 @@ class Worker {
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
     [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
+    [[nodiscard]] TokenMemo& token_memo() noexcept { return token_memo_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -43,6 +45,7 @@ class Worker {
     RedisService redis_;
     RevocationSync revocations_;
     ControlReader control_;
+    TokenMemo token_memo_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
