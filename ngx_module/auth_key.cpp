@@ -192,12 +192,12 @@ AuthStatus check_key(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& con
                                          ? find_key(ctx, shared, keys[pepper_count - 1], kKeyFreshMs)
                                          : AuthStatus::kPending;
             if (found != AuthStatus::kPending) {
-                count(shared.auth.key_hits);
+                count(worker.counters().key_hits);
                 return found;
             }
         }
     }
-    count(shared.auth.key_misses);
+    count(worker.counters().key_misses);
     auto* lookup = make_in_pool<KeyLookup>(r->main->pool);
     if (lookup == nullptr) {
         return AuthStatus::kUnavailable;

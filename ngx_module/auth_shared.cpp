@@ -11,6 +11,7 @@ bool AuthShared::init(ngx_slab_pool_t* pool, std::size_t zone_bytes) noexcept {
     }
     revoked.init(memory, bytes);
     heard();
+    made_ms = ngx_current_msec;
     return true;
 }
 

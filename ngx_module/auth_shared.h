@@ -1,5 +1,5 @@
-// What authentication keeps in the zone besides its cached entries (auth_cache.h): the revocations, how current they
-// are, and counters. All but the ngx_atomic_t are read and changed under the zone's lock.
+// What authentication keeps in the zone besides its cached entries (auth_cache.h): the revocations, how current
+// they are. All but the ngx_atomic_t are read and changed under the zone's lock.
 #pragma once
 
 #include "ngx_module/ngx.h"
@@ -16,16 +16,10 @@ struct StreamId {
 };
 
 struct AuthShared {
-    ngx_atomic_t token_hits;
-    ngx_atomic_t token_misses;
-    ngx_atomic_t key_hits;
-    ngx_atomic_t key_misses;
-    ngx_atomic_t control_entries;  // of headgate:control, once for each worker that reads them
-    ngx_atomic_t resyncs;          // finished
-
     // ngx_current_msec (one clock for all workers) when the Redis of keys last proved that nothing was missed:
     // a reply on the control stream, or a finished resync. It begins when the zone is made.
     ngx_atomic_t heard_ms;
+    ngx_msec_t made_ms;  // when the zone was
     // Raised by every `jwks` entry: a worker that remembers another number fetches its key sets again.
     ngx_atomic_t jwks_generation;
     // Flags, 0 or 1, which requests read without the lock.
@@ -42,7 +36,7 @@ struct AuthShared {
 
     ResyncSchedule schedule;
     bool history_broken;  // Redis came back with an older memory, and the sidecar has not mended it yet
-    bool left_out_again;  // as below since the resync under way began: what holds when it has finished
+    bool left_out_again;  // as above, since the resync under way began: what holds when it has finished
     bool left_out_with_time_again;
     std::uint32_t withdrawals;  // members that were taken back
     bool positioned;            // `last_id` is set

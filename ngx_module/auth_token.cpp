@@ -128,10 +128,10 @@ AuthStatus check_token(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& c
     AuthStatus status =
         auth.left_out != 0 ? AuthStatus::kPending : find_token(ctx, shared, key, ngx_time(), revoked_at_ms(conf));
     if (status == AuthStatus::kPending) {
-        count(shared.auth.token_misses);
+        count(worker.counters().token_misses);
         status = verify(r, ctx, conf, token, key);
     } else {
-        count(shared.auth.token_hits);
+        count(worker.counters().token_hits);
         if (status == AuthStatus::kOk && !revocations_are_known(auth, conf)) {
             status = AuthStatus::kUnavailable;
         }

@@ -253,7 +253,7 @@ void ControlReader::apply(const redisReply* entry) noexcept {
     if (parsed.ec != std::errc()) {
         until_ms = now_ms() + kUntilUnsaidMs;
     }
-    count(shared_.auth.control_entries);
+    count(shared_.own_counters().control_entries);
     ZoneLock lock(shared_.pool);
     AuthShared& auth = shared_.auth;
     if (*id <= auth.last_id) {
@@ -267,7 +267,7 @@ void ControlReader::apply(const redisReply* entry) noexcept {
         shared_.cache.erase(ZoneKind::kApiKey, *key);
         ++auth.key_epoch;
     } else if (found.op == "jwks") {
-        count(auth.jwks_generation);
+        (void)ngx_atomic_fetch_add(&auth.jwks_generation, 1);
     } else if (found.op == "resync") {
         // The sidecar has written everything anew.
         auth.history_broken = false;

@@ -78,7 +78,7 @@ void RedisConn::say_hello() noexcept {
     // event would wait 200 ms for the kernel to give up.
     connection_->tcp_nopush = NGX_TCP_NOPUSH_DISABLED;
     connection_->write->handler = on_write_event;
-    count(shared_->redis_connects);
+    count(shared_->own_counters().redis_connects);
     set_state(RedisState::kHandshake);
     try {
         queue_hello();
@@ -126,7 +126,7 @@ bool RedisConn::send(RedisCommand* command) noexcept {
         return false;
     }
     pipeline_.push(command);
-    count(shared_->redis_commands);
+    count(shared_->own_counters().redis_commands);
     if (state_ == RedisState::kReady) {
         connection_->idle = 0;
         watch_timeout();
@@ -164,7 +164,7 @@ void RedisConn::flush() noexcept {
         if (chain == nullptr) {
             break;
         }
-        count(shared_->redis_writes);
+        count(shared_->own_counters().redis_writes);
         const bool broken = connection_->send_chain(connection_, chain, 0) == NGX_CHAIN_ERROR;
         pipeline.wrote();
         if (connection_ == nullptr) {
@@ -197,7 +197,7 @@ void RedisConn::read() noexcept {
             return;
         }
         const bool understood = active().feed(buffer, static_cast<std::size_t>(n));
-        count(shared_->redis_replies, static_cast<ngx_atomic_int_t>(active().take_replies()));
+        count(shared_->own_counters().redis_replies, static_cast<ngx_atomic_int_t>(active().take_replies()));
         if (!understood) {
             fail("Redis sent what is no reply, or a reply to nothing");
             return;
@@ -256,7 +256,7 @@ void RedisConn::fail(const char* why) noexcept {
         return;
     }
     failing_ = true;
-    count(shared_->redis_errors);
+    count(shared_->own_counters().redis_errors);
     ngx_log_error(NGX_LOG_ERR, log_, 0, "headgate: Redis %V: %s; next attempt in %M ms", &conf_.addr.name, why,
                   backoff_ms_ == 0 ? kBackoffFirstMs : std::min(backoff_ms_ * 2, kBackoffMaxMs));
     drop_socket();

@@ -4,9 +4,9 @@
 #include <string_view>
 
 #include "common/event_record.h"
-#include "common/gcra.h"
 #include "common/hmac.h"
 #include "common/limits.h"
+#include "common/redis_scripts.h"
 #include "common/resp.h"
 #include "ngx_module/redis_reply.h"
 
@@ -14,23 +14,24 @@ namespace headgate::edge {
 
 namespace {
 
-// The greeting's commands, in order. A refresh repeats the first kRefreshCommands of them.
-enum Greeting : std::size_t { kClaimContract, kClaimShards, kReadMeta, kReadMemory, kLoadLimit, kLoadLimitPublish };
+// The greeting's commands, in order; the scripts follow. A refresh repeats the first kRefreshCommands.
+enum Greeting : std::size_t { kClaimContract, kClaimShards, kReadMeta, kReadMemory };
 constexpr std::size_t kRefreshCommands = 4;
 
 }  // namespace
 
 void RedisMeta::hello(std::vector<std::string>& commands) {
     const std::string meta = meta_key(kDefaultKeyPrefix);
-    commands.resize(kRefreshCommands + 2);
+    commands.resize(kRefreshCommands);
     // Who comes first names the numbers; everybody after compares.
     RespWriter(commands[kClaimContract])
         .command("HSETNX", meta, "contract", static_cast<long long>(limits::kContractVersion));
     RespWriter(commands[kClaimShards]).command("HSETNX", meta, "shards", static_cast<long long>(expected_.shards));
     RespWriter(commands[kReadMeta]).command("HMGET", meta, "contract", "shards");
     RespWriter(commands[kReadMemory]).command("INFO", "memory");
-    RespWriter(commands[kLoadLimit]).command("SCRIPT", "LOAD", limit_script());
-    RespWriter(commands[kLoadLimitPublish]).command("SCRIPT", "LOAD", limit_publish_script());
+    for (const std::string_view script : redis_scripts()) {
+        RespWriter(commands.emplace_back()).command("SCRIPT", "LOAD", script);
+    }
 }
 
 bool RedisMeta::learn(std::size_t index, const redisReply* reply) {

@@ -5,11 +5,11 @@
 
 #include <exception>
 
-#include "common/event_id.h"
 #include "common/gcra.h"
 #include "common/limits.h"
 #include "ngx_module/auth_status.h"
 #include "ngx_module/ngx.h"
+#include "ngx_module/outgoing_event.h"
 #include "ngx_module/redis_pipeline.h"
 
 namespace headgate::edge {
@@ -26,6 +26,7 @@ enum class LimitStatus : std::uint8_t { kNone, kPassed, kRejected, kBypassed };
 
 // One limiter's windows and what is left of them, for the response's headers.
 struct LimitReport {
+    const LimitCharge* charge;                            // of the request's pool
     ngx_str_t policy;                                     // RateLimit-Policy
     ngx_str_t remaining;                                  // RateLimit
     std::int64_t quota = 0, free = 0, reset_seconds = 0;  // of the tightest window
@@ -45,6 +46,10 @@ struct RequestCtx {
     std::string_view verified_token;  // of the request's headers: its signature is right, whoever reads claims from it
     bool waits_for_sync = false;      // for the revocations (revocation_sync.h)
     ngx_queue_t sync_link{};
+    // With `satisfy any` another check may still let the request in: counted when the answer is certain.
+    AuthStatus open_refusal = AuthStatus::kOff;
+    bool refusal_counted = false;
+    ngx_table_elt_t* challenge = nullptr;  // the WWW-Authenticate of a refusal, in the response's headers
 
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
@@ -60,19 +65,23 @@ struct RequestCtx {
     const LimitCharge* fused = nullptr;  // left for the publish stage, in the same call as the XADD; of the pool
 
     // Publish (content phase).
-    char event_id[kEventIdBytes] = {};
-    std::int64_t at_ms = 0;
-    int shard = -1;
-    std::uint64_t payload_begin = 0, payload_end = 0;  // offsets into the body
-    ngx_str_t type{}, source{}, ordering_key{}, traceparent{};
-    std::uint64_t payload_bytes_copied = 0;
+    OutgoingEvent event;  // of a batch: unused, its events are in the batch
+    ngx_str_t traceparent{};
     std::size_t inflight_bytes = 0;
-    bool resent = false;
     bool published = false;
+    // Of a batch: takes its askers away when the request dies.
+    void (*abandon_batch)(void* batch) noexcept = nullptr;
+    void* batch = nullptr;
+
+    // $headgate_redis_time: from suspend() until the request goes on.
+    bool redis_asked = false;
+    bool redis_waiting = false;
+    ngx_msec_t redis_since_ms = 0;  // of the wait under way
+    ngx_msec_t redis_waited_ms = 0;
 
     // At most three commands of a request are with Redis at a time. Abandoned when the request dies.
     RedisCommand* pending[3] = {};
-    bool pinned = false;     // its bytes are queued: the request's memory must stay
+    std::size_t pins = 0;    // commands whose bytes are queued: the request's memory must stay
     bool abandoned = false;  // it was terminated while pinned
     bool counted = false;    // among the requests
     bool accepted = false;   // and among those that passed every stage
@@ -84,6 +93,9 @@ struct RequestCtx {
         if (std::exchange(waits_for_sync, false)) {
             ngx_queue_remove(&sync_link);
         }
+    }
+    [[nodiscard]] ngx_msec_t redis_time_ms() const noexcept {
+        return redis_waited_ms + (redis_waiting ? ngx_current_msec - redis_since_ms : 0);
     }
     // The report with the smallest share left; nullptr when nothing was limited.
     [[nodiscard]] const LimitReport* tightest_report() const noexcept;
@@ -102,10 +114,11 @@ void suspend(ngx_http_request_t* r) noexcept;
 void resume(RequestCtx* ctx) noexcept;
 void finish(RequestCtx* ctx, ngx_int_t rc) noexcept;
 
-// The pin on the main request's memory, one for each request (r->blocked has 8 bits). While it is
-// held ngx_http_terminate_request() leaves the request alone, as it does for aio and threads.
+// The pin on the main request's memory. It is counted, once for each command, and held in nginx once for each
+// request (r->blocked has 8 bits). While it is held ngx_http_terminate_request() leaves the request alone, as it does
+// for aio and threads.
 void pin(RequestCtx* ctx) noexcept;
-// RedisCommand::released: the last borrowed byte has been written, or never will be.
+// RedisCommand::released: the last byte that the command borrowed has been written, or never will be.
 void unpin(void* ctx) noexcept;
 
 // No exception crosses a C callback: a throw becomes a 500 and a line in the log.

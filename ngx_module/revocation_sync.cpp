@@ -176,7 +176,7 @@ void RevocationSync::finish(bool projected) noexcept {
         }
         auth.heard();
     }
-    count(auth.resyncs);
+    count(shared_.own_counters().resyncs);
     wake();
 }
 

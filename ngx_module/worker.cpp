@@ -9,16 +9,27 @@ namespace headgate::edge {
 
 static constexpr ngx_msec_t kRefreshMs = 1000;
 
-static MetaExpectation expected_of(const MainConf& conf) {
+namespace {
+
+MetaExpectation expected_of(const MainConf& conf) {
     return {static_cast<int>(conf.shards), conf.pepper_fingerprint, conf.previous_pepper_fingerprint};
 }
 
+ZoneShared* claimed(ZoneShared* shared) noexcept {
+    claim_counters(*shared);
+    return shared;
+}
+
+}  // namespace
+
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
-    : shared_(shared_of(conf.zone)),
+    : shared_(claimed(shared_of(conf.zone))),
+      counters_(&shared_->own_counters()),
       redis_(*conf.redis.front(), expected_of(conf), shared_, cycle->log),
       revocations_(keys(), *shared_, conf.redis.front()->connect_timeout_ms + conf.redis.front()->timeout_ms,
                    cycle->log),
       control_(*conf.redis.front(), expected_of(conf), *shared_, revocations_, cycle->log),
+      report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;
@@ -58,6 +69,7 @@ void Worker::on_refresh_event(ngx_event_t* event) noexcept {
         return;
     }
     self->redis_.refresh();
+    self->report_.send(self->events(), self->inflight_bytes_);
     ngx_add_timer(event, kRefreshMs);
 }
 

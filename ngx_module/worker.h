@@ -6,6 +6,7 @@
 #include "ngx_module/control.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/status_report.h"
 #include "ngx_module/token_memo.h"
 #include "ngx_module/zone.h"
 
@@ -28,6 +29,7 @@ class Worker {
     [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
     [[nodiscard]] TokenMemo& token_memo() noexcept { return token_memo_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
     void add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept;
@@ -42,10 +44,12 @@ class Worker {
     static void on_refresh_event(ngx_event_t* event) noexcept;
 
     ZoneShared* shared_;
+    Counters* counters_;
     RedisService redis_;
     RevocationSync revocations_;
     ControlReader control_;
     TokenMemo token_memo_;
+    StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
