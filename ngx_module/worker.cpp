@@ -29,6 +29,7 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
       revocations_(keys(), *shared_, conf.redis.front()->connect_timeout_ms + conf.redis.front()->timeout_ms,
                    cycle->log),
       control_(*conf.redis.front(), expected_of(conf), *shared_, revocations_, cycle->log),
+      backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
       report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;

@@ -2,6 +2,7 @@
 // it has in flight. Begins in init_process and ends in exit_process.
 #pragma once
 
+#include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/control.h"
 #include "ngx_module/redis_service.h"
@@ -28,6 +29,7 @@ class Worker {
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
     [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
     [[nodiscard]] TokenMemo& token_memo() noexcept { return token_memo_; }
+    [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
@@ -49,6 +51,7 @@ class Worker {
     RevocationSync revocations_;
     ControlReader control_;
     TokenMemo token_memo_;
+    Backlog backlog_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
