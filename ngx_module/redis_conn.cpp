@@ -298,7 +298,9 @@ void RedisConn::drop_socket() noexcept {
 
 void RedisConn::set_state(RedisState state) noexcept {
     state_ = state;
-    shared_->workers[ngx_process_slot].redis_state = static_cast<ngx_atomic_uint_t>(state);
+    if (shows_state_) {
+        shared_->workers[ngx_process_slot].redis_state = static_cast<ngx_atomic_uint_t>(state);
+    }
 }
 
 void RedisConn::on_connect_event(ngx_event_t* event) noexcept {

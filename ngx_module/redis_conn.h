@@ -37,6 +37,9 @@ class RedisConn {
     RedisConn(const RedisConn&) = delete;
     RedisConn& operator=(const RedisConn&) = delete;
 
+    // Not the connection whose state the worker shows in its status.
+    void hide_state() noexcept { shows_state_ = false; }
+
     void connect() noexcept;  // does not block
     void close() noexcept;    // whatever is under way fails
 
@@ -78,6 +81,7 @@ class RedisConn {
     RedisState state_ = RedisState::kIdle;
     bool requests_may_wait_ = true;  // for the attempt under way
     bool failing_ = false;
+    bool shows_state_ = true;
     std::size_t hello_replies_ = 0;  // still to come
     std::size_t hello_index_ = 0;
     bool hello_refused_ = false;

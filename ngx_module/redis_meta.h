@@ -9,7 +9,8 @@ namespace headgate::edge {
 
 struct MetaExpectation {
     int shards = 0;
-    std::string pepper_fingerprint;  // empty: this nginx has no pepper
+    std::string pepper_fingerprint;           // empty: this nginx has no pepper
+    std::string previous_pepper_fingerprint;  // empty: none
 };
 
 class RedisMeta : public RedisGreeter {

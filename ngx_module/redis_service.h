@@ -9,8 +9,15 @@ namespace headgate::edge {
 
 class RedisService {
  public:
-    RedisService(const RedisConf& conf, MetaExpectation expected, ZoneShared* shared, ngx_log_t* log)
-        : meta_(std::move(expected), log), conn_(conf, meta_, shared, log) {}
+    // Whether the status shows its state: kHidden for a second connection to the same Redis.
+    enum class Gauge : std::uint8_t { kShown, kHidden };
+    RedisService(const RedisConf& conf, MetaExpectation expected, ZoneShared* shared, ngx_log_t* log,
+                 Gauge gauge = Gauge::kShown)
+        : meta_(std::move(expected), log), conn_(conf, meta_, shared, log) {
+        if (gauge == Gauge::kHidden) {
+            conn_.hide_state();
+        }
+    }
 
     void start() noexcept { conn_.connect(); }
     void stop() noexcept { conn_.close(); }  // whatever is under way fails

@@ -11,6 +11,10 @@ static constexpr ngx_msec_t kRefreshMs = 1000;
 
 namespace {
 
+MetaExpectation expected_of(const MainConf& conf) {
+    return {static_cast<int>(conf.shards), conf.pepper_fingerprint, conf.previous_pepper_fingerprint};
+}
+
 ZoneShared* claimed(ZoneShared* shared) noexcept {
     claim_counters(*shared);
     return shared;
@@ -21,9 +25,12 @@ ZoneShared* claimed(ZoneShared* shared) noexcept {
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(claimed(shared_of(conf.zone))),
       counters_(&shared_->own_counters()),
-      redis_(*conf.redis.front(), {static_cast<int>(conf.shards), conf.pepper_fingerprint}, shared_, cycle->log),
+      redis_(*conf.redis.front(), expected_of(conf), shared_, cycle->log),
       key_store_(conf, shared_, cycle->log),
       key_waiters_(cycle->log),
+      revocations_(keys(), *shared_, conf.redis.front()->connect_timeout_ms + conf.redis.front()->timeout_ms,
+                   cycle->log),
+      control_(*conf.redis.front(), expected_of(conf), *shared_, revocations_, cycle->log),
       backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
       leases_(shared_, limits(), cycle->log),
       usage_(keys(), cycle->log),
@@ -50,10 +57,14 @@ void Worker::start() noexcept {
     slot.redis_state = 0;
     slot.pid = static_cast<ngx_atomic_uint_t>(ngx_pid);
     redis_.start();
+    revocations_.start();
+    control_.start();
     ngx_add_timer(&refresh_event_, kRefreshMs);
 }
 
 void Worker::stop() noexcept {
+    control_.stop();
+    revocations_.stop();
     redis_.stop();
     key_waiters_.stop();
     leases_.stop();

@@ -163,7 +163,7 @@ std::string acl_text(const InitPlan& plan) {
            plan.edge_password +
            " -@all ~headgate:* +@connection +info +config|get +time +wait +multi +exec +eval +evalsha +script|load "
            "+xadd +xlen +xread +xrange +xrevrange +get +set +del +hget +hmget +hgetall +hset +hsetnx +hincrby +expire "
-           "+pexpire +pexpireat +zscore +zrange +zrangebyscore\n"
+           "+pexpire +pexpireat +zscore +zmscore +zscan +zrange +zrangebyscore\n"
            "user sidecar on >" +
            plan.sidecar_password +
            " -@all ~headgate:* +@connection +info +config|get +time +multi +exec +xadd +xlen +xread +xrange +xrevrange "
