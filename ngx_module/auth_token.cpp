@@ -8,6 +8,7 @@
 #include "common/resp.h"
 #include "ngx_module/auth_cache.h"
 #include "ngx_module/redis_reply.h"
+#include "ngx_module/token_keys.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
@@ -38,7 +39,7 @@ TokenToKeep token_to_keep(const JwtClaims& claims, const JwtPolicy& policy) noex
 }
 
 // When revocations are looked at: a token that a leeway still lets in after its end is still revoked then.
-std::int64_t revoked_at_ms(const AuthConf& conf) noexcept { return now_ms() - conf.jwt_policy.leeway_seconds * 1000; }
+std::int64_t revoked_at_ms(const AuthConf& conf) noexcept { return now_ms() - conf.jwt.policy.leeway_seconds * 1000; }
 
 // ---- the zone has no room for all revocations -------------------------------------------------
 
@@ -93,13 +94,13 @@ bool revocations_are_known(const AuthShared& auth, const AuthConf& conf) noexcep
     return auth.silent_ms() <= conf.stale_ms && auth.left_out_with_time == 0;
 }
 
-AuthStatus verify(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& conf, std::string_view token,
-                  const ZoneKey& key) {
-    const JwtVerification verified = verify_jwt(token, conf.jwt_source_views, conf.jwt_policy, ngx_time());
+AuthStatus verify(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& conf, const TokenKeys& keys,
+                  std::string_view token, const ZoneKey& key) {
+    const JwtVerification verified = verify_jwt(token, keys.sources, conf.jwt.policy, ngx_time());
     if (verified.status != JwtStatus::kOk) {
         return status_of(verified);
     }
-    const TokenToKeep keep = token_to_keep(verified.claims, conf.jwt_policy);
+    const TokenToKeep keep = token_to_keep(verified.claims, conf.jwt.policy);
     if (!set_principal(ctx, keep.principal)) {
         return AuthStatus::kUnavailable;
     }
@@ -124,12 +125,13 @@ AuthStatus check_token(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& c
         suspend(r);
         return AuthStatus::kPending;
     }
-    const ZoneKey key = token_cache_key(worker.token_memo(), token, conf);
+    const TokenKeys& keys = token_keys(r, conf);
+    const ZoneKey key = worker.token_memo().key_of(token, keys.digest);
     AuthStatus status =
         auth.left_out != 0 ? AuthStatus::kPending : find_token(ctx, shared, key, ngx_time(), revoked_at_ms(conf));
     if (status == AuthStatus::kPending) {
         count(worker.counters().token_misses);
-        status = verify(r, ctx, conf, token, key);
+        status = verify(r, ctx, conf, keys, token, key);
     } else {
         count(worker.counters().token_hits);
         if (status == AuthStatus::kOk && !revocations_are_known(auth, conf)) {

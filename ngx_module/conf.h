@@ -16,6 +16,7 @@ struct MainConf {
     ngx_shm_zone_t* zone = nullptr;
     std::vector<std::unique_ptr<RedisConf>> redis;
     std::vector<std::unique_ptr<RatePlan>> plans;
+    std::vector<std::unique_ptr<RemoteKeys>> remote_keys;  // of all locations
     ngx_int_t shards = NGX_CONF_UNSET;
     std::unique_ptr<HmacSha256Key> pepper;
     std::string pepper_fingerprint;

@@ -117,7 +117,7 @@ RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, 
 }
 
 std::string event_command_key(const OutgoingEvent& event, const LimitCharge* charge) {
-    return charge != nullptr ? charge->key : stream_key(kDefaultKeyPrefix, event.shard);
+    return charge != nullptr ? std::string(charge->key) : stream_key(kDefaultKeyPrefix, event.shard);
 }
 
 bool load_event_script(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge) {
@@ -137,7 +137,7 @@ EventReply read_event_reply(ngx_http_request_t* r, const OutgoingEvent& event, c
     if (charge == nullptr && !event.idempotent()) {
         return {is_entry_id(reply) ? EventFate::kStored : EventFate::kUnknown};
     }
-    const std::size_t first = charge == nullptr ? 0 : 2 + 2 * charge->windows.size();
+    const std::size_t first = charge == nullptr ? 0 : 2 + 2 * charge->windows->windows().size();
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != first + (event.idempotent() ? 2 : 1)) {
         return {};
     }

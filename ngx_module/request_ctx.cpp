@@ -1,6 +1,9 @@
 // See request_ctx.h.
 #include "ngx_module/request_ctx.h"
 
+#include "ngx_module/jwks_fetch.h"
+#include "ngx_module/limit.h"
+#include "ngx_module/limit_lease.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
@@ -17,6 +20,10 @@ void on_request_cleanup(void* data) noexcept {
             std::exchange(command, nullptr)->abandon();
         }
     }
+    KeyWaiters::remove(ctx);
+    abandon_jwks_fetches(ctx);
+    Leases::leave(ctx);
+    give_up_charge(ctx);
     if (ctx->abandon_batch != nullptr) {
         ctx->abandon_batch(ctx->batch);
     }
@@ -32,17 +39,6 @@ void on_request_cleanup(void* data) noexcept {
 void on_pool_cleanup(void*) noexcept {}
 
 }  // namespace
-
-const LimitReport* RequestCtx::tightest_report() const noexcept {
-    const LimitReport* found = nullptr;
-    for (const LimitReport* report = reports; report != reports + report_count; ++report) {
-        // free_a / quota_a < free_b / quota_b, without a division
-        if (found == nullptr || report->free * found->quota < found->free * report->quota) {
-            found = report;
-        }
-    }
-    return found;
-}
 
 RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
     r = r->main;
@@ -99,6 +95,10 @@ void end_redis_wait(RequestCtx* ctx) noexcept {
 
 void suspend(ngx_http_request_t* r) noexcept {
     begin_redis_wait(find_request_ctx(r));  // the stage that waits has made it
+    suspend_apart_from_redis(r);
+}
+
+void suspend_apart_from_redis(ngx_http_request_t* r) noexcept {
     r->read_event_handler = ngx_http_test_reading;
     r->write_event_handler = ngx_http_request_empty_handler;
     // A client that went away with its last bytes is not reported again by an edge-triggered epoll.

@@ -14,26 +14,34 @@
 
 namespace headgate::edge {
 
+struct JwksFetch;
+struct JwtConf;
 struct LimitCharge;
 struct LimitConf;
+struct LimitReport;
+struct LimitTake;
 
 // Who asks. Texts lie in the main request's pool.
 struct Principal {
     ngx_str_t org, key_id, key_prefix, sub, iss, scope, plan, limits, allowed_ips;
 };
 
-enum class LimitStatus : std::uint8_t { kNone, kPassed, kRejected, kBypassed };
-
-// One limiter's windows and what is left of them, for the response's headers.
-struct LimitReport {
-    const LimitCharge* charge;                            // of the request's pool
-    ngx_str_t policy;                                     // RateLimit-Policy
-    ngx_str_t remaining;                                  // RateLimit
-    std::int64_t quota = 0, free = 0, reset_seconds = 0;  // of the tightest window
+// A request that waits until some key set has been fetched, by whichever request and worker. See jwks_fetch.h.
+struct KeysWait {
+    bool waiting = false;           // in the worker's queue
+    bool asked_again = false;       // for an unknown kid: once for a request
+    ngx_msec_t deadline_ms = 0;     // of ngx_current_msec, for all its waits together; 0: has not waited
+    const JwtConf* conf = nullptr;  // whose sets it waits for
+    std::uint64_t settled = 0;      // how many of their fetches had ended when it began to
+    ngx_queue_t queue{};
 };
 
+enum class LimitStatus : std::uint8_t { kNone, kPassed, kRejected, kDryRun, kBypassed };
+// What came of asking Redis.
+enum class LimitAsked : std::uint8_t { kNo, kDecided, kUnavailable };
+
 inline constexpr std::size_t kLimitersMax = 8;  // of one location
-inline constexpr std::size_t kReportsMax = 2 * kLimitersMax;
+inline constexpr std::size_t kChargedMax = 2 * kLimitersMax;
 
 struct RequestCtx {
     ngx_http_request_t* r = nullptr;  // the main request
@@ -42,10 +50,15 @@ struct RequestCtx {
     AuthStatus auth_status = AuthStatus::kOff;
     bool authenticated = false;
     Principal principal{};
-    bool auth_reply_seen = false;     // Redis has answered: auth_status says what came of it
-    std::string_view verified_token;  // of the request's headers: its signature is right, whoever reads claims from it
-    bool waits_for_sync = false;      // for the revocations (revocation_sync.h)
+    bool auth_reply_seen = false;  // Redis has answered: auth_status says what came of it
+    bool waits_for_sync = false;   // for the revocations (revocation_sync.h)
     ngx_queue_t sync_link{};
+    // The token that let the request in, borrowed from its headers; empty for an API key. claims.cpp decodes its
+    // payload into the pool: claims_json is that of the token claims_of.
+    std::string_view verified_token{}, claims_of{}, claims_json{};
+    ngx_uint_t require_status = 0;  // of the headgate_jwt_require that was not met
+    KeysWait keys_wait{};           // for keys that are being fetched
+    JwksFetch* fetches = nullptr;   // that this request carries; of its pool
     // With `satisfy any` another check may still let the request in: counted when the answer is certain.
     AuthStatus open_refusal = AuthStatus::kOff;
     bool refusal_counted = false;
@@ -54,15 +67,18 @@ struct RequestCtx {
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
     std::size_t limit_index = 0;
-    const LimitConf* charged[kReportsMax] = {};  // each limiter charges a request once
+    const LimitConf* charged[kChargedMax] = {};  // each limiter charges a request once
     std::size_t charged_count = 0;
-    LimitReport reports[kReportsMax] = {};
-    std::size_t report_count = 0;
+    LimitReport* reports = nullptr;   // of the pool
+    LimitCharge* charge = nullptr;    // of the limiter that is at work; of the pool
+    LimitTake* limit_take = nullptr;  // the call of Redis that this request waits for
+    ngx_queue_t limit_wait{};         // among those who wait for another's
+    bool limit_waits = false;         // limit_wait is linked
+    LimitAsked limit_asked = LimitAsked::kNo;
     bool limit_refused = false;
-    bool limit_unavailable = false;
     bool limit_answered = false;  // by a limiter: what follows is its error_page, and not limited again
     std::int64_t retry_us = 0;
-    const LimitCharge* fused = nullptr;  // left for the publish stage, in the same call as the XADD; of the pool
+    LimitCharge* fused = nullptr;  // left for the publish stage, in the same call as the XADD; of the pool
 
     // Publish (content phase).
     OutgoingEvent event;  // of a batch: unused, its events are in the batch
@@ -87,7 +103,8 @@ struct RequestCtx {
     bool accepted = false;   // and among those that passed every stage
 
     [[nodiscard]] bool waiting() const noexcept {
-        return waits_for_sync || pending[0] != nullptr || pending[1] != nullptr || pending[2] != nullptr;
+        return waits_for_sync || pending[0] != nullptr || pending[1] != nullptr || pending[2] != nullptr ||
+               limit_take != nullptr || keys_wait.waiting;
     }
     void stop_waiting_for_sync() noexcept {
         if (std::exchange(waits_for_sync, false)) {
@@ -97,8 +114,6 @@ struct RequestCtx {
     [[nodiscard]] ngx_msec_t redis_time_ms() const noexcept {
         return redis_waited_ms + (redis_waiting ? ngx_current_msec - redis_since_ms : 0);
     }
-    // The report with the smallest share left; nullptr when nothing was limited.
-    [[nodiscard]] const LimitReport* tightest_report() const noexcept;
 };
 static_assert(std::is_trivially_destructible_v<RequestCtx>);
 
@@ -111,6 +126,7 @@ static_assert(std::is_trivially_destructible_v<RequestCtx>);
 // NGX_AGAIN after suspend(), and resume() runs the phases again (as ngx_http_limit_req_module does); the
 // content handler returns NGX_DONE, and finish() ends the request.
 void suspend(ngx_http_request_t* r) noexcept;
+void suspend_apart_from_redis(ngx_http_request_t* r) noexcept;  // waits for something else: no time of Redis
 void resume(RequestCtx* ctx) noexcept;
 void finish(RequestCtx* ctx, ngx_int_t rc) noexcept;
 
@@ -130,6 +146,24 @@ template <typename Body>
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "headgate: %s", e.what());
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+}
+
+// The same for a variable's value, which becomes empty; `body` returns a view that lives as long as the request.
+template <typename Body>
+[[nodiscard]] ngx_int_t guarded_variable(ngx_http_request_t* r, ngx_http_variable_value_t* value,
+                                         Body&& body) noexcept {
+    std::string_view text;
+    try {
+        text = body();
+    } catch (const std::exception& e) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "headgate: %s", e.what());
+    }
+    value->data = reinterpret_cast<u_char*>(const_cast<char*>(text.data()));
+    value->len = static_cast<unsigned>(text.size()) & 0x0fffffff;
+    value->valid = 1;
+    value->no_cacheable = 1;
+    value->not_found = text.empty() ? 1 : 0;
+    return NGX_OK;
 }
 
 }  // namespace headgate::edge

@@ -29,7 +29,11 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
       revocations_(keys(), *shared_, conf.redis.front()->connect_timeout_ms + conf.redis.front()->timeout_ms,
                    cycle->log),
       control_(*conf.redis.front(), expected_of(conf), *shared_, revocations_, cycle->log),
+      key_store_(conf, shared_, cycle->log),
+      key_waiters_(cycle->log),
       backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
+      leases_(shared_, limits(), cycle->log),
+      usage_(keys(), cycle->log),
       report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     refresh_ident_.data = this;
@@ -62,6 +66,8 @@ void Worker::stop() noexcept {
     control_.stop();
     revocations_.stop();
     redis_.stop();
+    key_waiters_.stop();
+    leases_.stop();
 }
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {

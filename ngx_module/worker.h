@@ -5,10 +5,14 @@
 #include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/control.h"
+#include "ngx_module/jwks_wait.h"
+#include "ngx_module/limit_lease.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/status_report.h"
+#include "ngx_module/token_keys.h"
 #include "ngx_module/token_memo.h"
+#include "ngx_module/usage.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -29,8 +33,13 @@ class Worker {
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
     [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
     [[nodiscard]] TokenMemo& token_memo() noexcept { return token_memo_; }
+    [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
+    [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
     [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] Leases& leases() noexcept { return leases_; }
+    [[nodiscard]] Usage& usage() noexcept { return usage_; }
+    [[nodiscard]] LimitTexts& limit_texts() noexcept { return limit_texts_; }
     [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -51,7 +60,12 @@ class Worker {
     RevocationSync revocations_;
     ControlReader control_;
     TokenMemo token_memo_;
+    KeyStore key_store_;
+    KeyWaiters key_waiters_;
     Backlog backlog_;
+    LimitTexts limit_texts_;  // outlives who refers to them
+    Leases leases_;
+    Usage usage_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
