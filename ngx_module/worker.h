@@ -31,10 +31,10 @@ class Worker {
     [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
-    [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
-    [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
     [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
     [[nodiscard]] TokenMemo& token_memo() noexcept { return token_memo_; }
+    [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
+    [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
     [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
@@ -57,11 +57,11 @@ class Worker {
     ZoneShared* shared_;
     Counters* counters_;
     RedisService redis_;
-    KeyStore key_store_;
-    KeyWaiters key_waiters_;
     RevocationSync revocations_;
     ControlReader control_;
     TokenMemo token_memo_;
+    KeyStore key_store_;
+    KeyWaiters key_waiters_;
     Backlog backlog_;
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;
