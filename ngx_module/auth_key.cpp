@@ -55,22 +55,32 @@ AuthStatus read_key_record(ngx_http_request_t* r, RequestCtx* ctx, const redisRe
     return AuthStatus::kOk;
 }
 
+// The two replies may come in either order: the record and headgate:meta need not lie on one server. The last of
+// them lets the request go on.
+void on_both_replies(RequestCtx* ctx) noexcept {
+    if (ctx->waiting()) {
+        return;
+    }
+    ctx->key_reply_seen = true;
+    if (ctx->auth_status == AuthStatus::kUnknownKey && !ctx->key_meta_known) {
+        ctx->auth_status = AuthStatus::kUnavailable;
+    }
+    resume(ctx);
+}
+
 void on_key_record(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept {
     auto* ctx = static_cast<RequestCtx*>(asker);
     ctx->pending[0] = nullptr;
     ctx->auth_status = outcome == RedisOutcome::kReply ? read_key_record(ctx->r, ctx, reply) : AuthStatus::kUnavailable;
+    on_both_replies(ctx);
 }
 
-// Reply to the question whether an absent key is an unknown one. The last of the two: the request goes on.
+// Reply to the question whether an absent key is an unknown one.
 void on_key_meta(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept {
     auto* ctx = static_cast<RequestCtx*>(asker);
     ctx->pending[1] = nullptr;
-    ctx->key_reply_seen = true;
-    if (ctx->auth_status == AuthStatus::kUnknownKey &&
-        (outcome != RedisOutcome::kReply || !current_worker(ctx->r).keys().meta().keys_are_known(reply))) {
-        ctx->auth_status = AuthStatus::kUnavailable;
-    }
-    resume(ctx);
+    ctx->key_meta_known = outcome == RedisOutcome::kReply && current_worker(ctx->r).keys().meta().keys_are_known(reply);
+    on_both_replies(ctx);
 }
 
 }  // namespace

@@ -30,6 +30,29 @@ char* parse_publish(ngx_conf_t* cf, LocConf* conf) {
     return kConfOk;
 }
 
+char* parse_publish_ack(ngx_conf_t* cf, LocConf* conf) {
+    constexpr ngx_int_t kReplicasMax = 16;
+    ngx_str_t& text = arguments(cf)[0];
+    if (conf->publish.ack_replicas != NGX_CONF_UNSET) {
+        return conf_fail(cf, "is duplicate");
+    }
+    if (view(text) == "stored") {
+        conf->publish.ack_replicas = 0;
+    } else if (view(text) == "replica") {
+        conf->publish.ack_replicas = 1;
+    } else if (const auto count = parameter(text, "replica")) {
+        ngx_str_t holder;
+        as_ngx_str(holder, *count);
+        conf->publish.ack_replicas = ngx_atoi(holder.data, holder.len);
+        if (conf->publish.ack_replicas < 1 || conf->publish.ack_replicas > kReplicasMax) {
+            return conf_fail(cf, "invalid number of replicas \"%V\": 1 to %i", &text, kReplicasMax);
+        }
+    } else {
+        return conf_fail(cf, "invalid value \"%V\": stored, replica or replica=n", &text);
+    }
+    return kConfOk;
+}
+
 char* parse_status(ngx_conf_t* cf, LocConf*) {
     set_handler(cf, status_handler);
     return kConfOk;
@@ -39,6 +62,7 @@ char* merge_publish(ngx_conf_t* cf, const PublishConf& prev, LocConf& loc) {
     PublishConf& conf = loc.publish;
     ngx_conf_merge_size_value(conf.event_max_bytes, prev.event_max_bytes, limits::kEventBytesMax);
     ngx_conf_merge_size_value(conf.inflight_bytes, prev.inflight_bytes, 64 * 1024 * 1024);
+    ngx_conf_merge_value(conf.ack_replicas, prev.ack_replicas, 0);
     const auto* core =
         static_cast<ngx_http_core_loc_conf_t*>(ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module));
     if (core->noname && !conf.on()) {

@@ -15,11 +15,13 @@ struct PublishConf {
     DirectivePlace place;
     std::size_t event_max_bytes = NGX_CONF_UNSET_SIZE;
     std::size_t inflight_bytes = NGX_CONF_UNSET_SIZE;
+    ngx_int_t ack_replicas = NGX_CONF_UNSET;  // that must have an event besides Redis itself; 0: none
 
     [[nodiscard]] bool on() const noexcept { return kind != PublishKind::kNone; }
 };
 
 char* parse_publish(ngx_conf_t* cf, LocConf* conf);
+char* parse_publish_ack(ngx_conf_t* cf, LocConf* conf);
 char* parse_status(ngx_conf_t* cf, LocConf* conf);
 
 // After the location's authentication has been merged.

@@ -6,6 +6,7 @@
 
 #include "common/event_record.h"
 #include "common/resp.h"
+#include "ngx_module/worker.h"
 
 namespace headgate::edge {
 
@@ -69,16 +70,17 @@ ngx_chain_t** append_payload(ngx_http_request_t* r, ngx_chain_t** tail, std::uin
     return tail;
 }
 
-// How many bytes of the chain are the body's own, where nginx read it to. Looks at the finished chain and
+// How many bytes of the chain leave from where nginx read the body to. Looks at the finished chain and
 // not at how it was made, so that a copy slipped in anywhere shows as payload_bytes_copied.
 std::uint64_t borrowed_bytes(ngx_http_request_t* r, const ngx_chain_t* chain) noexcept {
+    const bool sends_files = !current_worker(r).events().copies_files();
     std::uint64_t bytes = 0;
     for (; chain != nullptr; chain = chain->next) {
         const ngx_buf_t* buf = chain->buf;
         for (const ngx_chain_t* link = r->request_body->bufs; link != nullptr; link = link->next) {
             const ngx_buf_t* own = link->buf;
             const bool in_memory = ngx_buf_in_memory(own) && buf->pos >= own->pos && buf->last <= own->last;
-            const bool in_file = buf->in_file && buf->file == own->file;
+            const bool in_file = sends_files && buf->in_file && buf->file == own->file;
             if (in_memory || in_file) {
                 bytes += static_cast<std::uint64_t>(ngx_buf_size(buf));
                 break;
@@ -141,6 +143,7 @@ RedisCommand* build_event_command(ngx_http_request_t* r, RequestCtx* ctx) {
     command->chain = chain;
     command->last_link = *tail;
     command->is_event = true;
+    command->min_replicas = static_cast<std::uint8_t>(loc_conf(r)->publish.ack_replicas);
     return command;
 }
 

@@ -123,7 +123,7 @@ ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     command->lender = ctx;
     command->released = unpin;
     pin(ctx);
-    if (!worker.events().send(command, stream_key(kDefaultKeyPrefix, ctx->shard))) {
+    if (!worker.events().send(command, stream_key(kDefaultKeyPrefix, ctx->shard), &ctx->hops)) {
         unpin(ctx);
         delete command;
         return respond_not_stored(r);
@@ -144,17 +144,21 @@ void log_refusal(ngx_http_request_t* r, const redisReply* reply) noexcept {
     }
 }
 
-ngx_int_t answer_publish(ngx_http_request_t* r, RequestCtx* ctx, const redisReply* reply) {
+// `replicated`: as many replicas have it as the location asks for.
+ngx_int_t answer_publish(ngx_http_request_t* r, RequestCtx* ctx, const redisReply* reply, bool replicated) {
+    if (current_worker(r).events().redirected(reply, ctx->hops)) {
+        return send_event(r, ctx);
+    }
     if (ctx->fused == nullptr) {
         if (is_entry_id(reply)) {
-            return respond_created(r, ctx);
+            return replicated ? respond_created(r, ctx) : respond_not_stored(r);
         }
         log_refusal(r, reply);
         return respond_not_stored(r);
     }
     if (is_noscript(reply) && !std::exchange(ctx->resent, true)) {
         // Nothing ran. The request's own buffers are still whole, so the command can be built again.
-        if (current_worker(r).events().load_script(limit_publish_script(), ctx->fused->key)) {
+        if (current_worker(r).events().load_script(limit_publish_script(), stream_key(kDefaultKeyPrefix, ctx->shard))) {
             return send_event(r, ctx);
         }
     }
@@ -166,15 +170,17 @@ ngx_int_t answer_publish(ngx_http_request_t* r, RequestCtx* ctx, const redisRepl
         return respond_limited(r, ctx);
     }
     const bool stored = is_entry_id(reply->element[reply->elements - 1]);
-    return stored ? respond_created(r, ctx) : respond_not_stored(r);
+    return stored && replicated ? respond_created(r, ctx) : respond_not_stored(r);
 }
 
 void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept {
     auto* ctx = static_cast<RequestCtx*>(asker);
     ngx_http_request_t* r = ctx->r;
     ctx->pending[0] = nullptr;
-    const ngx_int_t rc = guarded(
-        r, [&] { return outcome == RedisOutcome::kReply ? answer_publish(r, ctx, reply) : respond_not_stored(r); });
+    const ngx_int_t rc = guarded(r, [&] {
+        return outcome == RedisOutcome::kUnavailable ? respond_not_stored(r)
+                                                     : answer_publish(r, ctx, reply, outcome == RedisOutcome::kReply);
+    });
     if (rc != NGX_DONE) {
         current_worker(r).settle_inflight(ctx);
         finish(ctx, rc);

@@ -42,6 +42,7 @@ struct RequestCtx {
     bool authenticated = false;
     Principal principal{};
     bool key_reply_seen = false;  // of the two commands that look up an API key
+    bool key_meta_known = false;  // and all keys are in Redis
 
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
@@ -65,6 +66,7 @@ struct RequestCtx {
     std::uint64_t payload_bytes_copied = 0;
     std::size_t inflight_bytes = 0;
     bool resent = false;
+    RedisHops hops;  // of the event's command through a cluster
     bool published = false;
 
     // At most two commands of a request are with Redis at a time. Abandoned when the request dies.

@@ -18,11 +18,13 @@ class Worker {
     void stop() noexcept;  // whatever is under way is answered 503
 
     // The Redis of each kind of data; several may be one and the same.
-    [[nodiscard]] RedisService& events() noexcept { return redis_; }
-    [[nodiscard]] RedisService& limits() noexcept { return redis_; }
-    [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
+    [[nodiscard]] RedisService& events() noexcept { return redis_of(RedisRole::kEvents); }
+    [[nodiscard]] RedisService& limits() noexcept { return redis_of(RedisRole::kLimits); }
+    [[nodiscard]] RedisService& keys() noexcept {
+        return redis_of(RedisRole::kKeys);
+    }  // key:*, revoked, control, usage
     // May one script charge a limit and add an event?
-    [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
+    [[nodiscard]] bool limits_join_events() noexcept { return &limits() == &events() && events().joins_keys(); }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -35,10 +37,14 @@ class Worker {
     [[nodiscard]] char* scan_buffer() noexcept { return scan_buffer_.get(); }
 
  private:
+    void make_service(const MainConf& conf, const RedisConf& redis, ngx_log_t* log);
     static void on_refresh_event(ngx_event_t* event) noexcept;
+    [[nodiscard]] RedisService& redis_of(RedisRole role) noexcept { return *roles_[static_cast<std::size_t>(role)]; }
 
     ZoneShared* shared_;
-    RedisService redis_;
+    RedisGauge redis_gauge_;                            // outlives the services
+    std::vector<std::unique_ptr<RedisService>> redis_;  // those that have a role
+    std::array<RedisService*, kRedisRoles> roles_{};
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection

@@ -17,12 +17,13 @@ our $LOG_FORMAT = q{log_format edge '$status|$headgate_auth_status|$headgate_lim
 
 # Options: redis (one made before), redis_address (what nginx is told, default TCP), redis_options
 # (timeout=1s connect_timeout=1s), http, server, locations, events_location (replaces the body of
-# /events), limit, workers, projected (1), and those of Headgate::Nginx.
+# /events), limit, workers, projected (1), name (of the nginx, for a second one), and those of Headgate::Nginx.
 sub start ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
     my $self  = bless { t => $t, redis => $redis, pepper => random_hex(32), token_secret => random_hex(32) }, $class;
-    my $pepper_file = $t->write_file('edge/pepper',    "$self->{pepper}\n");
-    my $token_file  = $t->write_file('edge/token.key', "$self->{token_secret}\n");
+    my $name        = $args{name} // 'nginx';
+    my $pepper_file = $t->write_file("edge-$name/pepper",    "$self->{pepper}\n");
+    my $token_file  = $t->write_file("edge-$name/token.key", "$self->{token_secret}\n");
     my $address     = $args{redis_address} // '127.0.0.1:' . $redis->port;
     my $options     = $args{redis_options} // 'timeout=1s connect_timeout=1s';
 
@@ -36,7 +37,7 @@ sub start ($class, $t, %args) {
             headgate_plan enterprise rate=1000r/m rate=50000r/h;
             headgate_plan unlimited rate=100000000r/s;
             $LOG_FORMAT
-            access_log @{[ $t->dir('nginx') ]}/access.log edge;
+            access_log @{[ $t->dir($name) ]}/access.log edge;
             client_max_body_size 8m;
             @{[ $args{http} // '' ]}
         CONF
@@ -54,7 +55,7 @@ sub start ($class, $t, %args) {
             @{[ $args{locations} // '' ]}
         CONF
     $self->project(%args) if $args{projected} // 1;
-    my %nginx = map { $_ => $args{$_} } grep { exists $args{$_} } qw(workers asan main events module no_start);
+    my %nginx = map { $_ => $args{$_} } grep { exists $args{$_} } qw(name workers asan main events module no_start);
     $self->{nginx} = $t->nginx(%nginx, http => $http, server => $server);
     $self->wait_until_ready if ($args{wait} // 1) && !$args{no_start};
     return $self;
