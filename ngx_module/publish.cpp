@@ -15,6 +15,7 @@
 #include "ngx_module/event_command.h"
 #include "ngx_module/limit.h"
 #include "ngx_module/publish_check.h"
+#include "ngx_module/redis_reply.h"
 #include "ngx_module/respond.h"
 #include "ngx_module/worker.h"
 
@@ -133,8 +134,14 @@ ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     return NGX_DONE;
 }
 
+// <milliseconds>-<number>. Looked at closely, because it is what 201 rests on: hiredis takes a bulk string's bytes
+// for what they are, wherever a broken stream of replies made it begin.
 bool is_entry_id(const redisReply* reply) noexcept {
-    return (reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS) && reply->len > 0;
+    const std::string_view id = text_of(reply);
+    const std::size_t dash = id.find('-');
+    return reply->type != REDIS_REPLY_ERROR && dash != 0 && dash + 1 < id.size() &&
+           id.find_first_not_of("0123456789", 0) == dash &&
+           id.find_first_not_of("0123456789", dash + 1) == std::string_view::npos;
 }
 
 void log_refusal(ngx_http_request_t* r, const redisReply* reply) noexcept {

@@ -243,8 +243,14 @@ bool RedisCluster::send(RedisCommand* command, std::uint16_t slot, const RedisHo
 
 bool RedisCluster::load_script(std::string_view script, std::uint16_t slot) {
     const HostPort* owner = map_.owner(slot);
-    RedisNode* node = owner == nullptr ? nullptr : node_at(*owner);
-    return node != nullptr && node->load_script(script);
+    const RedisNode* needed = owner == nullptr ? nullptr : node_at(*owner);
+    bool loaded = false;
+    // Everywhere: while a slot moves, its command may be led from the owner to a node that lacks the script as well.
+    for (Member& member : members_) {
+        const bool done = member.node->load_script(script);
+        loaded |= done && member.node.get() == needed;
+    }
+    return loaded;
 }
 
 // ---- redirections -----------------------------------------------------------------------------

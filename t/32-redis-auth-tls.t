@@ -119,7 +119,7 @@ for my $case (
     my ($name, $options, $pattern) = @$case;
     $edge = edge(redis_options => $options, wait => 0, projected => 0);
     $t->wait_for("$name to be refused", sub { $edge->nginx->error_text =~ $pattern });
-    is $edge->publish(token => $edge->token(plan => 'unlimited'))->status, 503, "$name: 503";
+    is $edge->publish(token => $edge->token(claims => { plan => 'unlimited' }))->status, 503, "$name: 503";
     $t->wait_for('another attempt', sub { 2 <= (() = $edge->nginx->error_text =~ /$pattern/g) });
     unlike $edge->nginx->error_text, qr/$PASS/, "$name: the log does not show it";
     stop($edge);
@@ -135,7 +135,7 @@ my $bytes  = 0;
 for my $size (100, 5_000, 16_000, 70_000, 900_000) {
     my $fill    = join '', map { chr(97 + rand 26) } 1 .. $size;
     my $payload = qq({"fill":"$fill"});
-    my $answer  = $edge->publish(token => $edge->token(plan => 'unlimited'), body => qq({"type":"tls.tested","source":"t","payload":$payload}));
+    my $answer  = $edge->publish(token => $edge->token(claims => { plan => 'unlimited' }), body => qq({"type":"tls.tested","source":"t","payload":$payload}));
     is $answer->status, 201, "TLS: an event of $size bytes";
     my $stored = $redis->event($answer->json->{id} // '') // {};
     is sha256_hex($stored->{payload} // ''), sha256_hex($payload), "TLS: $size bytes are stored as they were sent";
@@ -158,13 +158,13 @@ for my $case (
     my ($name, $options, $pattern) = @$case;
     $edge = edge(redis_options => $options, redis_address => "127.0.0.1:$tls_port", wait => 0, projected => 0);
     $t->wait_for("$name to be refused", sub { $edge->nginx->error_text =~ $pattern });
-    is $edge->publish(token => $edge->token(plan => 'unlimited'))->status, 503, "TLS with $name: refused";
+    is $edge->publish(token => $edge->token(claims => { plan => 'unlimited' }))->status, 503, "TLS with $name: refused";
     stop($edge);
 }
 # TLS spoken to a server that does not, and the other way round.
 for my $case (["127.0.0.1:$port", $by_tls], ["127.0.0.1:$tls_port", "password_file=$plain"]) {
     $edge = edge(redis_options => "$case->[1] connect_timeout=300ms timeout=300ms", redis_address => $case->[0], wait => 0, projected => 0);
-    is $edge->publish(token => $edge->token(plan => 'unlimited'))->status, 503, "one side speaks TLS and the other does not: 503 ($case->[1])" =~ s/\Q$tls\E//gr;
+    is $edge->publish(token => $edge->token(claims => { plan => 'unlimited' }))->status, 503, "one side speaks TLS and the other does not: 503 ($case->[1])" =~ s/\Q$tls\E//gr;
     stop($edge);
 }
 

@@ -29,7 +29,9 @@ sub start ($class, $t, %args) {
     }
     $all->('the cluster to be ok', sub ($node) { $node->command('CLUSTER', 'INFO') =~ /cluster_state:ok.*cluster_slots_ok:$SLOTS/s });
     for my $n ($masters .. $#nodes) {
+        my $master = $nodes[$n % $masters];
         $t->wait_for('a replica to follow its master', sub { $nodes[$n]->command('INFO', 'replication') =~ /master_link_status:up/ }, 30);
+        $t->wait_for('its first acknowledgement', sub { $master->command('INFO', 'replication') =~ /state=online,offset=[1-9]/ }, 30);
     }
     $all->('every node to know the replicas', sub ($node) { @nodes - $masters == (() = $node->command('CLUSTER', 'NODES') =~ / (?:myself,)?slave /g) });
     return $self;

@@ -9,6 +9,7 @@
 #   cut_requests N       the same for requests
 #   slice N              forward at most N bytes per write, in both directions
 #   delay MS             hold every piece back for so long
+#   answer WORD HEX      the next piece of a request that holds WORD does not reach the server: HEX is the answer
 #   drop                 reset all open connections once; stay as it is otherwise
 #   stats                connections=… open=… requests=… replies=… (bytes)
 #
@@ -150,6 +151,11 @@ package Headgate::FaultProxy::Loop {
         my $got = sysread $socket, my $bytes, 65_536;
         if (!defined $got) { return $!{EAGAIN} ? () : $self->abort($link) }
         if ($got == 0) { $pipe->{eof} = 1; return }
+        if ($pipe->{is_request} && $self->{mode}{answer} && index($bytes, $self->{mode}{answer}[0]) >= 0) {
+            $pipe = $link->{pipes}[1];
+            $bytes = pack 'H*', (delete $self->{mode}{answer})->[1];
+            $got = length $bytes;
+        }
         push $pipe->{pieces}->@*, [time + ($self->{mode}{delay} // 0) / 1000, $bytes];
         $pipe->{held_bytes} += $got;
     }
@@ -207,13 +213,14 @@ package Headgate::FaultProxy::Loop {
     sub obey ($self) {
         sysread $self->{control}, $self->{commands}, 4096, length $self->{commands} or return 0;
         while ($self->{commands} =~ s/\A(.*)\n//) {
-            my ($command, $value) = split ' ', $1;
+            my ($command, $value, $bytes) = split ' ', $1;
             my $answer = 'ok';
             if    ($command eq 'pass')   { $self->{mode} = {}; $self->listen }
             elsif ($command eq 'refuse') { close delete $self->{listener} if $self->{listener}; $self->abort_all }
             elsif ($command eq 'drop')   { $self->abort_all }
             elsif ($command =~ /\A(?:stall_requests|stall_replies)\z/) { $self->{mode}{$command} = 1 }
             elsif ($command =~ /\A(?:cut_replies|cut_requests|slice|delay)\z/) { $self->{mode}{$command} = $value }
+            elsif ($command eq 'answer') { $self->{mode}{answer} = [$value, $bytes] }
             elsif ($command eq 'stats') {
                 my $open = keys($self->{links}->%*) / 2;
                 $answer = "connections=$self->{connections} open=$open requests=$self->{requests} replies=$self->{replies}";
