@@ -8,7 +8,7 @@ MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build module sidecar run test unit asan asan-unit-build tidy format bench install clean
+.PHONY: help deps build module sidecar run test unit asan asan-unit-build fuzz tidy format bench install clean
 
 help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
@@ -17,7 +17,8 @@ help:
 	@echo 'make test           unit tests (also under sanitizers) and integration tests'
 	@echo 'make test T=t/10-*  only these integration tests'
 	@echo 'make asan           unit tests and all integration tests under AddressSanitizer'
-	@echo 'make bench          the benchmark table'
+	@echo 'make bench          the benchmark table; ROWS="publish memory" only these rows'
+	@echo 'make fuzz           each fuzzer for FUZZ_SECONDS=60, from its committed corpus'
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
 	@echo 'make clean'
@@ -52,6 +53,10 @@ unit:
 
 asan:
 	@scripts/test.sh --asan $(T)
+
+fuzz:
+	@scripts/install_deps.sh build test fuzz
+	@scripts/fuzz.sh
 
 tidy:
 	@scripts/install_deps.sh build test tidy

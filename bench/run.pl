@@ -11,6 +11,7 @@ my %options = (
     pairs   => $ENV{PAIRS}       // 7,
     seconds => $ENV{RUN_SECONDS} // 5,
     events  => $ENV{EVENTS}      // 20_000,
+    tokens  => $ENV{TOKENS}      // 20_000,
 );
 for my $name (sort keys %options) {
     die "$name: not a positive whole number: $options{$name}\n" if $options{$name} !~ /\A[1-9][0-9]*\z/;

@@ -6,6 +6,7 @@
 #   PAIRS=7           measurements of each side, in alternation
 #   RUN_SECONDS=5     of each HTTP load (`SECONDS` belongs to bash)
 #   EVENTS=20000      in each drain
+#   TOKENS=20000      distinct ones in guard_rs256
 #   ROWS="a b"        as the arguments
 #   HEADGATE_MODULE, HEADGATE_BIN   other builds than build/ngx_http_headgate_module.so, build/headgate
 set -euo pipefail
@@ -14,6 +15,6 @@ cd "$(dirname "$0")/.."
 mkdir -p build/bench
 bench/build_peers.sh
 scripts/build_cmake.sh build/bench/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=OFF -DHEADGATE_BENCH=ON \
-    -- load_events curl_multi_post
+    -- load_events curl_multi_post credentials
 # shellcheck disable=SC2086  # ROWS is a list of words
 exec perl -It/lib -Ibench/lib bench/run.pl "$@" ${ROWS:-}

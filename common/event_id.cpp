@@ -50,6 +50,16 @@ std::string uuid7(std::int64_t epoch_ms) {
     return {text, sizeof text};
 }
 
+std::int64_t uuid7_epoch_ms(std::string_view id) noexcept {
+    std::int64_t epoch_ms = 0;
+    for (const char c : id.substr(0, 13)) {  // 12 digits and the first dash
+        if (c != '-') {
+            epoch_ms = epoch_ms << 4 | (c <= '9' ? c - '0' : c - 'a' + 10);
+        }
+    }
+    return epoch_ms;
+}
+
 bool uuid_is_valid(std::string_view text) noexcept {
     if (text.size() != kEventIdBytes) {
         return false;

@@ -6,7 +6,6 @@
 #include <limits>
 
 #include "common/event_id.h"
-#include "common/hmac.h"
 #include "common/limits.h"
 
 namespace headgate {
@@ -213,6 +212,16 @@ std::uint16_t redis_slot(std::string_view key) noexcept {
 std::string stream_key(std::string_view prefix, int shard) { return join(prefix, "{", shard_tag(shard), "}:events"); }
 std::string api_key_key(std::string_view prefix, std::string_view hash_hex) { return join(prefix, "key:", hash_hex); }
 std::string limit_key(std::string_view prefix, std::string_view key) { return join(prefix, "limit:{", key, "}"); }
+std::string idempotency_key(std::string_view prefix, int shard, std::string_view org, std::string_view ordering_key,
+                            std::string_view key) {
+    std::string scoped(ordering_key);
+    scoped.push_back('\0');
+    const std::string digest = hex_encode(sha256(scoped, key));
+    return join(prefix, "{", shard_tag(shard), "}:idem:") + join(org, ":", digest);
+}
+std::string idempotency_value(std::string_view event_id, const Sha256Digest& body) {
+    return join(event_id, " ", hex_encode(body));
+}
 std::string meta_key(std::string_view prefix) { return join(prefix, "meta"); }
 std::string revoked_key(std::string_view prefix) { return join(prefix, "revoked"); }
 std::string control_key(std::string_view prefix) { return join(prefix, "control"); }

@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/hmac.h"
 #include "common/result.h"
 
 namespace headgate {
@@ -44,6 +45,12 @@ struct EventRecord {
 [[nodiscard]] std::string stream_key(std::string_view prefix, int shard);                   // headgate:{<tag>}:events
 [[nodiscard]] std::string api_key_key(std::string_view prefix, std::string_view hash_hex);  // headgate:key:<hex>
 [[nodiscard]] std::string limit_key(std::string_view prefix, std::string_view key);         // headgate:limit:{<key>}
+// headgate:{<tag>}:idem:<org>:<64 hex>, in the slot of the shard's stream whatever bytes org has: the digest, of
+// ordering key NUL Idempotency-Key, has a fixed length at the end, so no two organizations share a key.
+[[nodiscard]] std::string idempotency_key(std::string_view prefix, int shard, std::string_view org,
+                                          std::string_view ordering_key, std::string_view key);
+// What lies under it: the event's id, a space, and the SHA-256 of the raw body in hex.
+[[nodiscard]] std::string idempotency_value(std::string_view event_id, const Sha256Digest& body);
 [[nodiscard]] std::string meta_key(std::string_view prefix);
 [[nodiscard]] std::string revoked_key(std::string_view prefix);
 [[nodiscard]] std::string control_key(std::string_view prefix);

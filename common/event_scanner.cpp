@@ -78,14 +78,16 @@ void EventScanner::reset() noexcept {
     unknown_members_.clear();
 }
 
-bool EventScanner::feed(const char* data, std::size_t bytes) noexcept {
-    if (error_message_ != nullptr) {
-        return false;
-    }
+// One loop for whole bodies and for values inside others, instantiated for each so that the former pays nothing.
+template <bool kOneValue>
+inline const char* EventScanner::advance(const char* data, std::size_t bytes) noexcept {
     piece_ = data;
     const char* p = data;
     const char* end = data + bytes;
     while (p != end && error_message_ == nullptr) {
+        if (kOneValue && value_complete()) {
+            break;
+        }
         if (token_ != Token::kNone) {
             p = resume_token(p, end);
         } else if (depth_ > floor_) {
@@ -94,9 +96,21 @@ bool EventScanner::feed(const char* data, std::size_t bytes) noexcept {
             p = scan_outer(p, end);
         }
     }
-    consumed_bytes_ += bytes;
+    consumed_bytes_ += static_cast<std::uint64_t>((kOneValue ? p : end) - data);
     piece_ = nullptr;
+    return p;
+}
+
+bool EventScanner::feed(const char* data, std::size_t bytes) noexcept {
+    if (error_message_ != nullptr) {
+        return false;
+    }
+    advance<false>(data, bytes);
     return error_message_ == nullptr;
+}
+
+std::size_t EventScanner::feed_value(const char* data, std::size_t bytes) noexcept {
+    return error_message_ != nullptr ? 0 : static_cast<std::size_t>(advance<true>(data, bytes) - data);
 }
 
 ScanStatus EventScanner::finish() noexcept {

@@ -75,6 +75,14 @@ class EventScanner {
     // The next piece, of any length, 0 included. Returns false once the body is known to be
     // invalid: further pieces need not be fed.
     bool feed(const char* data, std::size_t bytes) noexcept;
+    // For a value inside a larger text: takes the next piece up to the end of the value, and says how much of it
+    // that was. What follows a whole value is the caller's. Offsets count from the first byte fed since reset().
+    [[nodiscard]] std::size_t feed_value(const char* data, std::size_t bytes) noexcept;
+    // The value has been read to its end: finish() has its verdict. A number ends before the byte behind it.
+    [[nodiscard]] bool value_complete() const noexcept {
+        return expect_ == Expect::kEnd && token_ == Token::kNone && error_message_ == nullptr;
+    }
+    [[nodiscard]] bool failed() const noexcept { return error_message_ != nullptr; }
     // No more pieces. Call once.
     ScanStatus finish() noexcept;
 
@@ -132,6 +140,8 @@ class EventScanner {
 
     [[nodiscard]] static MemberHashKey process_hash_key() noexcept;
 
+    template <bool kOneValue>
+    const char* advance(const char* data, std::size_t bytes) noexcept;
     const char* scan_outer(const char* p, const char* end) noexcept;
     const char* scan_nested(const char* p, const char* end) noexcept;
     const char* begin_body(const char* p, const char* end) noexcept;

@@ -1,5 +1,5 @@
-// The generic cell rate algorithm over several windows at once: the scripts that Redis runs, how
-// to read their replies, the same arithmetic in C++ for local use, and the response headers.
+// The generic cell rate algorithm over several windows at once: the arithmetic of the scripts that Redis runs
+// (redis_scripts.h) in C++ for local use, and the response headers.
 //
 // A window of quota q per period p with capacity b admits at most b + q/p·t in any span of t.
 // All windows are charged together or none is. Times are integers in µs; replies carry
@@ -17,23 +17,9 @@
 #include <string_view>
 
 #include "common/rate_plan.h"
+#include "common/redis_scripts.h"
 
 namespace headgate {
-
-// Script arguments. KEYS[1] = the limit key (a hash: one theoretical arrival time per window).
-// ARGV: need, ahead, ret, ret_age_us, window count n, then for each window: field, period_us, quota, burst.
-// With need = 0 the call only returns units: nothing is refused. A return counts even where the take is refused.
-// Numbers that are not whole, or are negative, are an error reply, and nothing changes.
-// Reply: an array of integers: granted (0 = refused, nothing charged), retry_us (until `need` fits; 0 when
-// granted; -1 = never, need is above burst), then for each window: free units, µs until it is full.
-[[nodiscard]] std::string_view limit_script() noexcept;
-// The same, and an XADD in the same call when granted. KEYS[2] = the stream. After the windows, ARGV
-// holds the XADD's field/value list. The reply has one more element: the stream entry's id (a bulk string), when
-// granted.
-[[nodiscard]] std::string_view limit_publish_script() noexcept;
-// Lowercase SHA-1 of the scripts, for EVALSHA; computed once.
-[[nodiscard]] std::string_view limit_script_sha1() noexcept;
-[[nodiscard]] std::string_view limit_publish_script_sha1() noexcept;
 
 struct WindowState {
     std::int64_t free = 0;     // whole units that can be spent now

@@ -18,7 +18,7 @@ namespace headgate {
 
 namespace {
 
-constexpr std::size_t kBlockBytes = 64;
+constexpr std::size_t kBlockBytesMax = 128;  // of SHA-384 and SHA-512; SHA-256's are 64
 constexpr char kHexDigits[] = "0123456789abcdef";
 
 struct DigestContextDeleter {
@@ -54,10 +54,23 @@ void update(EVP_MD_CTX* context, std::string_view bytes) noexcept {
     }
 }
 
+void finish_into(EVP_MD_CTX* context, unsigned char* out) noexcept {
+    require(EVP_DigestFinal_ex(context, out, nullptr) == 1);
+}
+
 Sha256Digest finish(EVP_MD_CTX* context) noexcept {
     Sha256Digest digest;
-    require(EVP_DigestFinal_ex(context, digest.data(), nullptr) == 1);
+    finish_into(context, digest.data());
     return digest;
+}
+
+const EVP_MD* algorithm_of(Sha2 hash) noexcept {
+    if (hash == Sha2::k256) {
+        return sha256_algorithm();
+    }
+    static const EVP_MD* const sha384 = EVP_MD_fetch(nullptr, "SHA384", nullptr);
+    static const EVP_MD* const sha512 = EVP_MD_fetch(nullptr, "SHA512", nullptr);
+    return hash == Sha2::k384 ? sha384 : sha512;
 }
 
 // The table of a reflected CRC-32 polynomial (Sarwate's method: one entry per byte value).
@@ -106,6 +119,14 @@ __attribute__((target("sse4.2"))) std::uint32_t crc32c_by_instruction(std::strin
 
 }  // namespace
 
+std::size_t digest_into(Sha2 hash, std::string_view text, unsigned char (&out)[64]) noexcept {
+    EVP_MD_CTX* context = scratch_context();
+    require(EVP_DigestInit_ex2(context, algorithm_of(hash), nullptr) == 1);
+    update(context, text);
+    finish_into(context, out);
+    return hash_bytes(hash);
+}
+
 Sha256Digest sha256(std::string_view bytes) noexcept { return sha256(bytes, {}); }
 
 Sha256Digest sha256(std::string_view first, std::string_view second) noexcept {
@@ -116,35 +137,43 @@ Sha256Digest sha256(std::string_view first, std::string_view second) noexcept {
     return finish(context);
 }
 
-struct HmacSha256Key::States {
+struct HmacStates {
     DigestContext inner{EVP_MD_CTX_new()};
     DigestContext outer{EVP_MD_CTX_new()};
 };
 
-HmacSha256Key::HmacSha256Key(std::string_view secret) : states_(std::make_unique<States>()) {
+namespace {
+
+std::unique_ptr<HmacStates> make_states(Sha2 hash, std::string_view secret) {
+    auto states = std::make_unique<HmacStates>();
+    const EVP_MD* const algorithm = algorithm_of(hash);
+    const std::size_t block_bytes = hash == Sha2::k256 ? 64 : kBlockBytesMax;
     // RFC 2104: a key longer than a block is replaced by its digest, a shorter one padded with zeros.
-    std::array<unsigned char, kBlockBytes> block{};
-    if (secret.size() > kBlockBytes) {
-        Sha256Digest digest = sha256(secret);
-        std::memcpy(block.data(), digest.data(), digest.size());
-        OPENSSL_cleanse(digest.data(), digest.size());
-    } else if (!secret.empty()) {
+    std::array<unsigned char, kBlockBytesMax> block{};
+    bool right = algorithm != nullptr && states->inner != nullptr && states->outer != nullptr;
+    if (right && secret.size() > block_bytes) {
+        right = EVP_Digest(secret.data(), secret.size(), block.data(), nullptr, algorithm, nullptr) == 1;
+    } else if (!secret.empty() && secret.size() <= block_bytes) {
         std::memcpy(block.data(), secret.data(), secret.size());
     }
-    const auto absorb = [&block](EVP_MD_CTX* context, unsigned char pad) {
+    const auto absorb = [&](EVP_MD_CTX* context, unsigned char pad) {
         for (unsigned char& byte : block) {
             byte ^= pad;
         }
-        return context != nullptr && EVP_DigestInit_ex2(context, sha256_algorithm(), nullptr) == 1 &&
-               EVP_DigestUpdate(context, block.data(), block.size()) == 1;
+        return EVP_DigestInit_ex2(context, algorithm, nullptr) == 1 &&
+               EVP_DigestUpdate(context, block.data(), block_bytes) == 1;
     };
-    const bool absorbed = absorb(states_->inner.get(), 0x36) && absorb(states_->outer.get(), 0x36 ^ 0x5c);
+    right = right && absorb(states->inner.get(), 0x36) && absorb(states->outer.get(), 0x36 ^ 0x5c);
     OPENSSL_cleanse(block.data(), block.size());
-    if (!absorbed) {
-        throw std::runtime_error("OpenSSL cannot compute SHA-256");
+    if (!right) {
+        throw std::runtime_error("OpenSSL cannot compute a SHA-2 digest");
     }
+    return states;
 }
 
+}  // namespace
+
+HmacSha256Key::HmacSha256Key(std::string_view secret) : states_(make_states(Sha2::k256, secret)) {}
 HmacSha256Key::~HmacSha256Key() = default;
 HmacSha256Key::HmacSha256Key(HmacSha256Key&&) noexcept = default;
 HmacSha256Key& HmacSha256Key::operator=(HmacSha256Key&&) noexcept = default;
@@ -161,6 +190,21 @@ Sha256Digest HmacSha256Key::sign(std::string_view a, std::string_view b, std::st
     require(EVP_MD_CTX_copy_ex(context, states_->outer.get()) == 1);
     require(EVP_DigestUpdate(context, inner.data(), inner.size()) == 1);
     return finish(context);
+}
+
+HmacKey::HmacKey(Sha2 hash, std::string_view secret) : hash_(hash), states_(make_states(hash, secret)) {}
+HmacKey::~HmacKey() = default;
+HmacKey::HmacKey(HmacKey&&) noexcept = default;
+HmacKey& HmacKey::operator=(HmacKey&&) noexcept = default;
+
+void HmacKey::sign_into(std::string_view text, unsigned char (&out)[64]) const noexcept {
+    EVP_MD_CTX* context = scratch_context();
+    require(EVP_MD_CTX_copy_ex(context, states_->inner.get()) == 1);
+    update(context, text);
+    finish_into(context, out);
+    require(EVP_MD_CTX_copy_ex(context, states_->outer.get()) == 1);
+    require(EVP_DigestUpdate(context, out, mac_bytes()) == 1);
+    finish_into(context, out);
 }
 
 std::string hex_encode(std::string_view bytes) {

@@ -15,6 +15,8 @@ using Sha256Digest = std::array<unsigned char, 32>;
 [[nodiscard]] Sha256Digest sha256(std::string_view bytes) noexcept;
 [[nodiscard]] Sha256Digest sha256(std::string_view first, std::string_view second) noexcept;
 
+struct HmacStates;  // the inner and outer digest contexts, keyed; hmac.cpp
+
 // HMAC-SHA-256 with the inner and outer states computed once, so that a call costs two state
 // copies and no key set-up or algorithm fetch. Immutable after construction; safe to share
 // between threads. Its copy of the key's bytes is cleared from memory once the states exist.
@@ -31,8 +33,31 @@ class HmacSha256Key {
                                     std::string_view d = {}) const noexcept;
 
  private:
-    struct States;
-    std::unique_ptr<States> states_;
+    std::unique_ptr<HmacStates> states_;
+};
+
+// The hashes that JWS algorithms are named after (RFC 7518, section 3.1).
+enum class Sha2 : std::uint8_t { k256, k384, k512 };
+[[nodiscard]] constexpr std::size_t hash_bytes(Sha2 hash) noexcept {
+    return hash == Sha2::k256 ? 32 : hash == Sha2::k384 ? 48 : 64;
+}
+// Writes hash_bytes(hash) bytes and returns how many those are.
+std::size_t digest_into(Sha2 hash, std::string_view text, unsigned char (&out)[64]) noexcept;
+
+// HmacSha256Key for a hash that is chosen at run time; the same promises.
+class HmacKey {
+ public:
+    HmacKey(Sha2 hash, std::string_view secret);  // throws std::runtime_error if OpenSSL fails
+    ~HmacKey();
+    HmacKey(HmacKey&&) noexcept;
+    HmacKey& operator=(HmacKey&&) noexcept;
+    [[nodiscard]] std::size_t mac_bytes() const noexcept { return hash_bytes(hash_); }
+    // Writes mac_bytes() bytes.
+    void sign_into(std::string_view text, unsigned char (&out)[64]) const noexcept;
+
+ private:
+    Sha2 hash_;
+    std::unique_ptr<HmacStates> states_;
 };
 
 [[nodiscard]] std::string hex_encode(std::string_view bytes);  // lowercase

@@ -1,118 +1,71 @@
-// Input: the text of a key file. Output: verification keys. Next: jwt.cpp.
+// Input: the text of a key file or of a JWKS. Output: verification keys. Next: jwt.cpp.
 #include "common/jwks.h"
 
-#include <array>
-#include <cstddef>
+#include <algorithm>
+#include <utility>
 
 #include "common/api_key.h"
 #include "common/base64url.h"
+#include "common/key_formats.h"
 #include "common/limits.h"
+#include "common/strict_json.h"
 
 namespace headgate {
 
 namespace {
 
-constexpr std::array<std::string_view, 13> kAlgorithmNames = {"HS256", "HS384", "HS512", "RS256", "RS384",
-                                                              "RS512", "PS256", "PS384", "PS512", "ES256",
-                                                              "ES384", "ES512", "EdDSA"};
+constexpr std::size_t kReasonsShownMax = 5;
+constexpr std::size_t kKidShownBytesMax = 64;
 
-constexpr std::string_view kSpace = " \t\r\n\v\f";
+tl::unexpected<Error> refuse(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
 
-std::string_view without_leading_space(std::string_view text) noexcept {
-    const std::size_t first = text.find_first_not_of(kSpace);
-    return first == std::string_view::npos ? std::string_view() : text.substr(first);
+bool is_hmac(JwtAlgorithm algorithm) noexcept { return algorithm <= JwtAlgorithm::kHs512; }
+
+// `key 2 (kid "abc")`. A kid is somebody else's text and goes to a log: only when it is plain.
+std::string name_of_key(std::size_t number, const json_t* jwk) {
+    std::string name = "key " + std::to_string(number);
+    const std::string_view kid = json_text(json_object_get(jwk, "kid"));
+    const bool is_plain = std::all_of(kid.begin(), kid.end(), [](char c) { return c > ' ' && c <= '~' && c != '"'; });
+    if (!kid.empty() && kid.size() <= kKidShownBytesMax && is_plain) {
+        name.append(" (kid \"").append(kid).append("\")");
+    }
+    return name;
 }
 
-bool has_unprintable(std::string_view text) noexcept {
-    for (const char c : text) {
-        if (c < ' ' || c > '~') {
-            return true;
-        }
+// The set, if any key is left in it.
+Result<KeySet> unless_empty(KeySet set) {
+    if (!set.keys.empty()) {
+        return set;
     }
-    return false;
+    if (set.skipped.empty()) {
+        return refuse("there is no key in it");
+    }
+    std::string message = "no key in it can be used: ";
+    for (std::size_t i = 0; i < std::min(set.skipped.size(), kReasonsShownMax); ++i) {
+        message.append(i == 0 ? "" : "; ").append(set.skipped[i]);
+    }
+    if (set.skipped.size() > kReasonsShownMax) {
+        message += "; and " + std::to_string(set.skipped.size() - kReasonsShownMax) + " more";
+    }
+    return refuse(std::move(message));
 }
 
-// An ASN.1 SEQUENCE (X.690, section 8.1) whose length spans the text: how every DER key begins. `bytes_min` is how
-// much of it is left when what may be white space after a key, or a key's own last bytes, is removed.
-// Printable text is no DER: a key's INTEGERs and tags are control characters.
-bool looks_like_der(std::string_view text, std::size_t bytes_min) noexcept {
-    const auto at = [text](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-    if (text.size() < 2 || at(0) != 0x30) {
-        return false;
-    }
-    std::size_t header_bytes = 2;
-    std::size_t content_bytes = at(1);
-    if (at(1) >= 0x80) {
-        const std::size_t length_bytes = at(1) & 0x7fu;
-        if (length_bytes == 0 || length_bytes > 4 || text.size() < 2 + length_bytes) {
-            return false;
-        }
-        content_bytes = 0;
-        for (std::size_t i = 0; i < length_bytes; ++i) {
-            content_bytes = content_bytes << 8 | at(2 + i);
-        }
-        header_bytes += length_bytes;
-    }
-    const std::size_t total_bytes = header_bytes + content_bytes;
-    return total_bytes >= bytes_min && total_bytes <= text.size() && has_unprintable(text.substr(0, bytes_min));
-}
-
-// A public key is also shown as PEM's base64 without its first and last line.
-bool looks_like_base64_der(std::string_view text) {
-    std::string characters;
-    for (const char c : text) {
-        if (kSpace.find(c) == std::string_view::npos) {
-            characters += c;
+Result<KeySet> restricted_to(KeySet set, JwtAlgorithm algorithm) {
+    std::vector<VerificationKey> kept;
+    for (VerificationKey& key : set.keys) {
+        if (key.algorithms.contains(algorithm)) {
+            key.algorithms = {algorithm};
+            kept.push_back(std::move(key));
+        } else {
+            set.skipped.push_back("a key serves " + key.algorithms.names() + ", not " +
+                                  std::string(jwt_algorithm_name(algorithm)));
         }
     }
-    const auto der = base64_decode(characters);
-    return der && looks_like_der(*der, der->size());
-}
-
-bool looks_like_ssh(std::string_view text) noexcept {
-    for (const std::string_view prefix : {"ssh-", "ecdsa-sha2-", "sk-ssh-", "sk-ecdsa-sha2-", "---- BEGIN SSH2"}) {
-        if (text.starts_with(prefix)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-// The name of what the text looks like, or nothing. A public key taken for a shared secret would let
-// anybody sign (RFC 8725, section 2.1).
-std::string_view asymmetric_kind(std::string_view file_text) {
-    const std::string_view untrimmed = without_leading_space(file_text);
-    const std::string_view text = secret_file_value(untrimmed);
-    if (text.starts_with("-----BEGIN")) {
-        return "a PEM file";
-    }
-    if (text.starts_with("{") || text.starts_with("[")) {
-        return "a JWK or JWKS";
-    }
-    if (looks_like_ssh(text)) {
-        return "an SSH key";
-    }
-    if (looks_like_der(untrimmed, text.size()) || looks_like_base64_der(text)) {
-        return "a DER file";
-    }
-    return {};
+    set.keys = std::move(kept);
+    return unless_empty(std::move(set));
 }
 
 }  // namespace
-
-std::string_view jwt_algorithm_name(JwtAlgorithm algorithm) noexcept {
-    return kAlgorithmNames[static_cast<std::size_t>(algorithm)];
-}
-
-bool parse_jwt_algorithm(std::string_view name, JwtAlgorithm& out) noexcept {
-    for (std::size_t i = 0; i < kAlgorithmNames.size(); ++i) {
-        if (kAlgorithmNames[i] == name) {
-            out = static_cast<JwtAlgorithm>(i);
-            return true;
-        }
-    }
-    return false;
-}
 
 std::string thumbprint_of_secret(std::string_view secret) {
     const std::string encoded = base64url_encode(secret);
@@ -121,25 +74,107 @@ std::string thumbprint_of_secret(std::string_view secret) {
 }
 
 Result<KeySet> key_set_from_secret(std::string_view file_text, JwtAlgorithm algorithm) {
-    if (algorithm != JwtAlgorithm::kHs256) {
-        return fail(ErrorCode::kInvalidArgument, "algorithm " + std::string(jwt_algorithm_name(algorithm)) +
-                                                     " is not supported for a secret: use alg=HS256");
+    const std::string name(jwt_algorithm_name(algorithm));
+    if (!is_hmac(algorithm)) {
+        return refuse("algorithm " + name + " is not one for a secret: use alg=HS256, HS384 or HS512");
     }
     if (file_text.size() > limits::kSecretFileBytesMax) {
-        return fail(ErrorCode::kInvalidArgument, "the secret is larger than 64 KiB");
+        return refuse("the secret is larger than 64 KiB");
     }
     const std::string_view secret = secret_file_value(file_text);
-    if (const std::string_view kind = asymmetric_kind(file_text); !kind.empty()) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "this looks like " + std::string(kind) + ": only a random secret can be an HS256 key");
+    if (const KeyTextKind kind = key_text_kind(file_text); kind != KeyTextKind::kOther) {
+        return refuse("this looks like " + std::string(key_text_kind_name(kind)) + ": only a random secret can be an " +
+                      name + " key");
     }
-    if (secret.size() < limits::kSecretBytesMin) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "the secret has " + std::to_string(secret.size()) + " bytes: HS256 needs at least 32");
+    const std::size_t bytes_min = hash_bytes(static_cast<Sha2>(algorithm));
+    if (secret.size() < bytes_min) {
+        return refuse("the secret has " + std::to_string(secret.size()) + " bytes: " + name + " needs at least " +
+                      std::to_string(bytes_min));
+    }
+    auto material = KeyMaterial::from_secret(secret);
+    if (!material) {
+        return tl::unexpected(std::move(material.error()));
     }
     KeySet set;
-    set.keys.push_back({thumbprint_of_secret(secret), algorithm, std::make_shared<const HmacSha256Key>(secret)});
+    set.keys.push_back({(*material)->thumbprint(), {algorithm}, *material});
     return set;
+}
+
+Result<KeySet> key_set_from_jwks(std::string_view text, SymmetricKeys symmetric) {
+    if (text.size() > limits::kKeySetBytesMax) {
+        return refuse("the key set is larger than 64 KiB");
+    }
+    const Json object = parse_strict_object(text);
+    if (!object) {
+        return refuse("the key set is no JSON object, or one with duplicate members, invalid UTF-8 or too much depth");
+    }
+    const json_t* const members = json_object_get(object.get(), "keys");
+    const bool is_single = members == nullptr && json_object_get(object.get(), "kty") != nullptr;
+    if (!is_single && !json_is_array(members)) {
+        return refuse("the key set has neither a \"keys\" array nor a \"kty\"");
+    }
+    const std::size_t count = is_single ? 1 : json_array_size(members);
+    if (count > limits::kKeySetKeysMax) {
+        return refuse("the key set has " + std::to_string(count) + " keys: at most " +
+                      std::to_string(limits::kKeySetKeysMax) + " are accepted");
+    }
+    KeySet set;
+    for (std::size_t i = 0; i < count; ++i) {
+        const json_t* const jwk = is_single ? object.get() : json_array_get(members, i);
+        if (auto key = key_from_jwk(jwk, symmetric); key) {
+            set.keys.push_back(std::move(*key));
+        } else {
+            set.skipped.push_back(name_of_key(i + 1, jwk) + ": " + key.error().message);
+        }
+    }
+    return unless_empty(std::move(set));
+}
+
+Result<KeySet> key_set_from_file(std::string_view text, std::optional<JwtAlgorithm> algorithm) {
+    if (text.size() > limits::kKeySetBytesMax) {
+        return refuse("the key file is larger than 64 KiB");
+    }
+    const KeyTextKind kind = key_text_kind(text);
+    const bool wants_secret = algorithm && is_hmac(*algorithm);
+    if (kind == KeyTextKind::kOther && !wants_secret) {
+        return refuse("this is neither PEM nor JSON" +
+                      (algorithm ? ", and no raw secret serves " + std::string(jwt_algorithm_name(*algorithm)) : "") +
+                      ": for a raw secret say alg=HS256, HS384 or HS512");
+    }
+    if (kind == KeyTextKind::kOther || (wants_secret && kind != KeyTextKind::kJson)) {
+        return key_set_from_secret(text, *algorithm);  // which says why the others are none
+    }
+    if (kind != KeyTextKind::kPem && kind != KeyTextKind::kJson) {
+        return refuse("this looks like " + std::string(key_text_kind_name(kind)) + ": give the key as PEM or JWK");
+    }
+    auto set = kind == KeyTextKind::kPem ? keys_from_pem(key_text_start(text))
+                                         : key_set_from_jwks(key_text_start(text), SymmetricKeys::kAccept);
+    if (!set) {
+        return set;
+    }
+    return algorithm ? restricted_to(std::move(*set), *algorithm) : unless_empty(std::move(*set));
+}
+
+Sha256Digest key_set_digest(const KeySet& set) {
+    // A kid has at most 128 bytes and a thumbprint 43, so that one byte tells the length of each.
+    std::vector<std::string> entries;
+    entries.reserve(set.keys.size());
+    for (const VerificationKey& key : set.keys) {
+        std::string entry;
+        for (const std::string* const text : {&key.kid, &key.material->thumbprint()}) {
+            entry += static_cast<char>(text->size());
+            entry += *text;
+        }
+        entry += static_cast<char>(key.algorithms.bits() >> 8);
+        entry += static_cast<char>(key.algorithms.bits() & 0xffu);
+        entries.push_back(std::move(entry));
+    }
+    std::sort(entries.begin(), entries.end());
+    std::string text;
+    for (const std::string& entry : entries) {
+        text += entry;
+    }
+    return sha256(text);
 }
 
 }  // namespace headgate

@@ -65,6 +65,8 @@ struct JwtVerification {
     JwtClaims claims;  // only when status is kOk; scope is already under the source's ceiling
     // With kMissingClaim and kBadClaim: which one, "org" whatever member of the payload stands for it. Static text.
     std::string_view claim;
+    // With kOk: which of the caller's sources it was, and so whose key set a cached result is bound to.
+    const JwtSource* source = nullptr;
 };
 
 // `sources` in the order in which they are tried; none is null. A token without kid is tried on every key
@@ -73,7 +75,8 @@ struct JwtVerification {
 [[nodiscard]] JwtVerification verify_jwt(std::string_view token, const std::vector<const JwtSource*>& sources,
                                          const JwtPolicy& policy, std::int64_t now_seconds);
 
-// Signs with HS256: header {"alg":"HS256","typ":"JWT","kid":…}. `payload_json` is used as it is.
+// Signs with HS256, with a key that serves it: header {"alg":"HS256","typ":"JWT","kid":…}. `payload_json` is used as it
+// is.
 [[nodiscard]] std::string sign_jwt_hs256(const VerificationKey& key, std::string_view payload_json);
 
 }  // namespace headgate

@@ -15,12 +15,22 @@ inline constexpr int kJsonDepthMax = 64;
 inline constexpr std::size_t kEventTopLevelMembersMax = 1024;
 inline constexpr std::size_t kScanBufferBytes = 32 * 1024;  // one per worker, for spooled bodies
 
+inline constexpr int kBatchEventsMax = 1000;                        // default of headgate_batch_max_events
+inline constexpr int kBacklogMax = 100'000;                         // default of headgate_publish_backlog, entries
+inline constexpr int kBacklogMemoryPercentMax = 80;                 // of maxmemory
+inline constexpr std::int64_t kIdempotencyMs = 24LL * 3600 * 1000;  // default of headgate_idempotency_ttl
+inline constexpr std::size_t kIdempotencyKeyBytesMax = 255;
+
 // Credentials.
 inline constexpr std::size_t kTokenBytesMax = 8 * 1024;
 inline constexpr int kTokenJsonDepthMax = 10;
 inline constexpr std::size_t kSecretFileBytesMax = 64 * 1024;
 inline constexpr std::size_t kSecretBytesMin = 32;  // HS256: never shorter than the hash (RFC 7518, 3.2)
 inline constexpr std::size_t kKeyIdBytesMax = 128;
+inline constexpr std::size_t kKeySetBytesMax = 64 * 1024;  // of a JWKS or PEM file's text
+inline constexpr std::size_t kKeySetKeysMax = 100;
+inline constexpr std::size_t kRsaBitsMin = 2048;   // RFC 7518, 3.3
+inline constexpr std::size_t kRsaBitsMax = 16384;  // what OpenSSL verifies at most
 inline constexpr std::size_t kScopesMax = 64;
 inline constexpr std::size_t kScopeBytesMax = 64;
 inline constexpr std::size_t kAllowedIpsMax = 64;

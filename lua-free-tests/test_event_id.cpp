@@ -15,6 +15,13 @@ void test_uuid7_format_rfc9562_example(void**) {
     assert_memory_equal(text, "017f22e2-79b0-7cc3-98c4-dc0c0c07398f", kEventIdBytes);
 }
 
+void test_uuid7_epoch_ms_is_what_went_in(void**) {
+    for (const std::int64_t at_ms : {std::int64_t{0}, std::int64_t{0x017F22E279B0}, std::int64_t{1'700'000'000'123},
+                                     (std::int64_t{1} << 48) - 1}) {
+        assert_int_equal(uuid7_epoch_ms(uuid7(at_ms)), at_ms);
+    }
+}
+
 void test_uuid7_ids_are_distinct_and_valid_and_sort_by_time(void**) {
     std::set<std::string> ids;
     for (int i = 0; i < 1'000; ++i) {
@@ -41,6 +48,7 @@ void test_uuid_is_valid_other_forms_refused(void**) {
 int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(test_uuid7_format_rfc9562_example),
+        cmocka_unit_test(test_uuid7_epoch_ms_is_what_went_in),
         cmocka_unit_test(test_uuid7_ids_are_distinct_and_valid_and_sort_by_time),
         cmocka_unit_test(test_uuid_is_valid_other_forms_refused),
     };

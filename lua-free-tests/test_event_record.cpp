@@ -175,6 +175,27 @@ void test_key_names(void**) {
     assert_true(control_key("headgate:") == "headgate:control");
 }
 
+void test_idempotency_key_has_the_slot_of_its_stream_whatever_org_holds(void**) {
+    const std::string digest = hex_encode(sha256(std::string_view("o\0k", 3)));
+    assert_true(idempotency_key("headgate:", 0, "org", "o", "k") ==
+                "headgate:{" + std::string(shard_tag(0)) + "}:idem:org:" + digest);
+    std::set<std::string> keys;
+    std::size_t made = 0;
+    for (const std::string_view org :
+         {"org", "{", "}", "{}", "{0}", "}{", "a:b", "a", "a:", ":", "o{1}:idem:x", "\xff "}) {
+        for (const int shard : {0, 1, 7, 1023}) {
+            for (const auto& [ordering_key, key] :
+                 {std::pair("", "k"), {"k", ""}, {"a", "b"}, {"ab", ""}, {"", "ab"}, {"{", "}"}}) {
+                const std::string name = idempotency_key("headgate:", shard, org, ordering_key, key);
+                assert_int_equal(redis_slot(name), redis_slot(stream_key("headgate:", shard)));
+                keys.insert(name);
+                ++made;
+            }
+        }
+    }
+    assert_int_equal(keys.size(), made);
+}
+
 void test_shard_of_hashes_org_nul_key(void**) {
     assert_int_equal(shard_of("org", "key", 8), crc32c(std::string_view("org\0key", 7)) % 8);
     assert_int_equal(shard_of("", "", 1024), crc32c(std::string_view("\0", 1)) % 1024);
@@ -221,6 +242,7 @@ int main() {
         cmocka_unit_test(test_shard_tag_every_prefix_is_even),
         cmocka_unit_test(test_shard_tag_table_is_the_one_of_contract_1),
         cmocka_unit_test(test_key_names),
+        cmocka_unit_test(test_idempotency_key_has_the_slot_of_its_stream_whatever_org_holds),
         cmocka_unit_test(test_shard_of_hashes_org_nul_key),
         cmocka_unit_test(test_event_type_is_valid_table),
         cmocka_unit_test(test_has_control_characters_edges),

@@ -48,6 +48,41 @@ void test_hmac_rfc4231_vectors(void**) {
                 "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");
 }
 
+// RFC 4231, test cases 1, 2 and 6 (a key longer than either block).
+void test_hmac_sha384_and_sha512_vectors(void**) {
+    const struct {
+        std::string key, text;
+        std::string_view sha384, sha512;
+    } table[] = {
+        {std::string(20, '\x0b'), "Hi There",
+         "afd03944d84895626b0825f4ab46907f15f9dadbe4101ec682aa034c7cebc59cfaea9ea9076ede7f4af152e8b2fa9cb6",
+         "87aa7cdea5ef619d4ff0b4241a1d6cb02379f4e2ce4ec2787ad0b30545e17cdedaa833b7d6b8a702038b274eaea3f4e4be9d914eeb61f"
+         "17"
+         "02e696c203a126854"},
+        {"Jefe", "what do ya want for nothing?",
+         "af45d2e376484031617f78d2b58a6b1b9c7ef464f5a01b47e42ec3736322445e8e2240ca5e69e2c78b3239ecfab21649",
+         "164b7a7bfcf819e2e395fbe73b56e0a387bd64222e831fd610270cd7ea2505549758bf75c05a994a6d034f65f8f0e6fdcaeab1a34d4a6"
+         "b4"
+         "b636e070a38bce737"},
+        {std::string(131, '\xaa'), "Test Using Larger Than Block-Size Key - Hash Key First",
+         "4ece084485813e9088d2c63a041bc5b44f9ef1012a2b588f3cd11f05033ac4c60c2ef6ab4030fe8296248df163f44952",
+         "80b24263c7c1a3ebb71493c1dd7be8b49b46d1f41b4aeec1121b013783f8f3526b56d037e05f2598bd0fd2215d6a1e5295e64f73f63f0"
+         "ae"
+         "c8b915a985d786598"},
+    };
+    for (const auto& row : table) {
+        unsigned char mac[64];
+        const HmacKey sha384(Sha2::k384, row.key), sha512(Sha2::k512, row.key);
+        sha384.sign_into(row.text, mac);
+        assert_true(hex_encode({reinterpret_cast<const char*>(mac), sha384.mac_bytes()}) == row.sha384);
+        sha512.sign_into(row.text, mac);
+        assert_true(hex_encode({reinterpret_cast<const char*>(mac), sha512.mac_bytes()}) == row.sha512);
+        HmacKey(Sha2::k256, row.key).sign_into(row.text, mac);
+        const Sha256Digest expected = HmacSha256Key(row.key).sign(row.text);
+        assert_memory_equal(mac, expected.data(), expected.size());
+    }
+}
+
 void test_hmac_parts_equal_their_concatenation(void**) {
     const HmacSha256Key key("0123456789abcdef0123456789abcdef");
     const std::string text = "id.1700000000.body";
@@ -144,6 +179,7 @@ int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(test_sha256_published_vectors),
         cmocka_unit_test(test_hmac_rfc4231_vectors),
+        cmocka_unit_test(test_hmac_sha384_and_sha512_vectors),
         cmocka_unit_test(test_hmac_parts_equal_their_concatenation),
         cmocka_unit_test(test_hmac_moved_key_still_signs),
         cmocka_unit_test(test_hmac_shared_by_threads_always_right),

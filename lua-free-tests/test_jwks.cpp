@@ -92,6 +92,10 @@ void test_key_set_from_secret_length_bounds(void**) {
     assert_false(refusal("").empty());
     assert_true(refusal(std::string(limits::kSecretFileBytesMax, 'a')).empty());
     assert_false(refusal(std::string(limits::kSecretFileBytesMax + 1, 'a')).empty());
+    assert_true(refusal(std::string(48, 'a'), JwtAlgorithm::kHs384).empty());
+    assert_true(refusal(std::string(47, 'a'), JwtAlgorithm::kHs384).find("at least 48") != std::string::npos);
+    assert_true(refusal(std::string(64, 'a'), JwtAlgorithm::kHs512).empty());
+    assert_true(refusal(std::string(63, 'a'), JwtAlgorithm::kHs512).find("at least 64") != std::string::npos);
 }
 
 void test_key_set_from_secret_random_secrets_accepted(void**) {
@@ -107,7 +111,7 @@ void test_key_set_from_secret_random_secrets_accepted(void**) {
 }
 
 void test_key_set_from_secret_other_algorithms_refused_by_name(void**) {
-    for (int i = 1; i <= static_cast<int>(JwtAlgorithm::kEdDsa); ++i) {
+    for (int i = static_cast<int>(JwtAlgorithm::kRs256); i <= static_cast<int>(JwtAlgorithm::kEdDsa); ++i) {
         const auto algorithm = static_cast<JwtAlgorithm>(i);
         const std::string message = refusal(std::string(64, 'a'), algorithm);
         assert_true(message.find(jwt_algorithm_name(algorithm)) != std::string::npos);
@@ -122,7 +126,9 @@ void test_key_set_from_secret_kid_is_the_thumbprint(void**) {
     const auto set = key_set_from_secret(secret + "\n", JwtAlgorithm::kHs256);
     assert_int_equal(set->keys.size(), 1);
     assert_true(set->keys[0].kid == thumbprint_of_secret(secret));
-    assert_true(set->keys[0].hmac->sign("x") == HmacSha256Key(secret).sign("x"));
+    const Sha256Digest mac = HmacSha256Key(secret).sign("x");
+    assert_true(set->keys[0].material->mac(JwtAlgorithm::kHs256, "x") ==
+                std::string_view(reinterpret_cast<const char*>(mac.data()), mac.size()));
 }
 
 void test_parse_jwt_algorithm_is_exact(void**) {

@@ -23,7 +23,7 @@ void test_sign_jwt_hs256_equals_nodes(void**) {
 void test_verify_jwt_rfc7515_example(void**) {
     const std::string secret =
         *base64url_decode("AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow");
-    VerificationKey key{"", JwtAlgorithm::kHs256, std::make_shared<const HmacSha256Key>(secret)};
+    VerificationKey key{"", {JwtAlgorithm::kHs256}, *KeyMaterial::from_secret(secret)};
     JwtSource source;
     source.keys.keys.push_back(key);
     source.issuer = "joe";

@@ -41,7 +41,11 @@ bool address_allowed(ngx_http_request_t* r, std::string_view networks) noexcept 
 ngx_int_t refuse(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf, AuthStatus status) {
     ctx->auth_status = status;
     ctx->authenticated = false;
-    count(current_worker(r).shared().refused[static_cast<std::size_t>(status)]);
+    ctx->open_refusal = status;
+    const auto* core = static_cast<ngx_http_core_loc_conf_t*>(ngx_http_get_module_loc_conf(r, ngx_http_core_module));
+    if (core->satisfy != NGX_HTTP_SATISFY_ANY) {
+        settle_refusal(r, ctx, false);
+    }
     if (status == AuthStatus::kUnavailable) {
         return end_in_phase(r, respond_unavailable(r, "Credentials cannot be checked now"));
     }
@@ -66,6 +70,21 @@ ngx_int_t admit(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
 }
 
 }  // namespace
+
+void settle_refusal(ngx_http_request_t* r, RequestCtx* ctx, bool let_in) noexcept {
+    const AuthStatus status = std::exchange(ctx->open_refusal, AuthStatus::kOff);
+    if (status == AuthStatus::kOff) {
+        return;
+    }
+    if (!let_in) {
+        // Once for a request, though its error_page may be refused like itself.
+        if (!std::exchange(ctx->refusal_counted, true)) {
+            count(current_worker(r).counters().refused[static_cast<std::size_t>(status)]);
+        }
+    } else if (ctx->challenge != nullptr) {
+        ctx->challenge->hash = 0;  // nginx takes away only the one that was written last
+    }
+}
 
 ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
     if (ctx->waiting()) {

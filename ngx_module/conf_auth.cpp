@@ -81,12 +81,10 @@ char* parse_require_scope(ngx_conf_t* cf, LocConf* conf) {
 
 char* parse_jwt_key_file(ngx_conf_t* cf, LocConf* conf) {
     auto source = std::make_unique<JwtSource>();
-    JwtAlgorithm algorithm{};
-    bool has_algorithm = false;
+    std::optional<JwtAlgorithm> algorithm;
     for (ngx_str_t& argument : arguments(cf).subspan(1)) {
         if (const auto value = parameter(argument, "alg")) {
-            has_algorithm = parse_jwt_algorithm(*value, algorithm);
-            if (!has_algorithm) {
+            if (!parse_jwt_algorithm(*value, algorithm.emplace())) {
                 return conf_fail(cf, "unknown algorithm in \"%V\"", &argument);
             }
         } else if (const auto value = parameter(argument, "issuer"); value && !value->empty()) {
@@ -103,16 +101,16 @@ char* parse_jwt_key_file(ngx_conf_t* cf, LocConf* conf) {
             return conf_fail(cf, "invalid parameter \"%V\"", &argument);
         }
     }
-    if (!has_algorithm) {
-        return conf_fail(cf, "\"%V\" holds a raw secret: say \"alg=HS256\"", &arguments(cf)[0]);
-    }
     const auto text = read_secret(cf, arguments(cf)[0]);
     if (!text) {
         return kConfError;
     }
-    auto keys = key_set_from_secret(*text, algorithm);
+    auto keys = key_set_from_file(*text, algorithm);
     if (!keys) {
         return conf_fail(cf, "key file \"%V\": %s", &arguments(cf)[0], keys.error().message.c_str());
+    }
+    for (const std::string& reason : keys->skipped) {
+        ngx_conf_log_error(NGX_LOG_WARN, cf, 0, "key file \"%V\": left out: %s", &arguments(cf)[0], reason.c_str());
     }
     source->keys = std::move(*keys);
     list_in_pool(cf, conf->auth.jwt_sources)->push_back(std::move(source));

@@ -28,6 +28,9 @@ char* loc_directive(ngx_conf_t* cf, ngx_command_t*, void* conf) noexcept {
     }
 }
 
+ngx_conf_post_t positive = {check_positive};
+ngx_conf_post_t not_zero_time = {check_not_zero_time};
+
 constexpr ngx_uint_t kAnyLevel = NGX_HTTP_MAIN_CONF | NGX_HTTP_SRV_CONF | NGX_HTTP_LOC_CONF;
 
 }  // namespace
@@ -69,6 +72,12 @@ ngx_command_t commands[] = {
      ngx_conf_set_size_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConf, publish.event_max_bytes), nullptr},
     {ngx_string("headgate_publish_inflight"), kAnyLevel | NGX_CONF_TAKE1,
      ngx_conf_set_size_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConf, publish.inflight_bytes), nullptr},
+    {ngx_string("headgate_publish_backlog"), kAnyLevel | NGX_CONF_TAKE1,
+     ngx_conf_set_num_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConf, publish.backlog_max), &positive},
+    {ngx_string("headgate_batch_max_events"), kAnyLevel | NGX_CONF_TAKE1,
+     ngx_conf_set_num_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConf, publish.batch_events_max), &positive},
+    {ngx_string("headgate_idempotency_ttl"), kAnyLevel | NGX_CONF_TAKE1,
+     ngx_conf_set_msec_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConf, publish.idempotency_ttl_ms), &not_zero_time},
 
     {ngx_string("headgate_status"), NGX_HTTP_LOC_CONF | NGX_CONF_NOARGS,
      loc_directive<parse_status>, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},

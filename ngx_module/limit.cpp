@@ -171,7 +171,12 @@ ChargeKind make_charge(ngx_http_request_t* r, const RequestCtx* ctx, const Limit
 std::size_t charge_arguments(const LimitCharge& charge) noexcept { return 5 + 4 * charge.windows.size(); }
 
 void write_charge_arguments(RespWriter& writer, const LimitCharge& charge) {
-    writer.bulk(charge.cost).bulk("0").bulk("0").bulk("0").bulk(static_cast<long long>(charge.windows.size()));
+    writer.bulk(charge.cost).bulk("0").bulk("0").bulk("0");
+    write_charge_windows(writer, charge);
+}
+
+void write_charge_windows(RespWriter& writer, const LimitCharge& charge) {
+    writer.bulk(static_cast<long long>(charge.windows.size()));
     for (const RateWindow& window : charge.windows) {
         writer.bulk(charge.name + ":" + window_unit(window));
         writer.bulk(window.period_us).bulk(window.quota).bulk(window.burst);
@@ -209,18 +214,25 @@ bool read_charge_reply(RequestCtx* ctx, const LimitCharge& charge, const redisRe
     } else if (ctx->limit_status != LimitStatus::kRejected) {
         ctx->limit_status = LimitStatus::kPassed;
     }
-    if (ctx->report_count == kReportsMax) {
-        return true;
-    }
     std::vector<WindowState> states(windows);
     for (std::size_t i = 0; i < windows; ++i) {
         states[i] = {reply->element[2 + 2 * i]->integer, reply->element[3 + 2 * i]->integer};
     }
-    LimitReport& report = ctx->reports[ctx->report_count++];
     std::string policy;
     std::string remaining;
     append_ratelimit_policy(policy, charge.windows);
     append_ratelimit(remaining, charge.windows, states);
+    // A batch charges its buckets twice: the later state replaces the earlier.
+    LimitReport* end = ctx->reports + ctx->report_count;
+    LimitReport* found = std::find_if(ctx->reports, end, [&](const LimitReport& report) {
+        return report.charge->key == charge.key && report.charge->name == charge.name && view(report.policy) == policy;
+    });
+    if (found == ctx->reports + kReportsMax) {
+        return true;
+    }
+    ctx->report_count += found == end ? 1 : 0;
+    LimitReport& report = *found;
+    report.charge = &charge;
     report.policy = copy_to_pool(ctx->r->pool, policy);
     report.remaining = copy_to_pool(ctx->r->pool, remaining);
     const std::size_t tightest = tightest_window(charge.windows, states);
@@ -241,7 +253,7 @@ bool start_charge(RequestCtx* ctx, const LimitCharge* charge, void (*after)(Requ
 }
 
 ngx_int_t respond_limited(ngx_http_request_t* r, RequestCtx* ctx) {
-    count(current_worker(r).shared().limited);
+    count(current_worker(r).counters().limited);
     ctx->limit_answered = true;
     if (ctx->retry_us >= 0) {
         add_header(r, "Retry-After", std::to_string(std::max<std::int64_t>(1, ceil_seconds(ctx->retry_us))));

@@ -29,6 +29,8 @@ enum class ChargeKind : std::uint8_t { kCharge, kBypass, kForbidden, kTooExpensi
 // The script's ARGV for a charge, and how many there are.
 [[nodiscard]] std::size_t charge_arguments(const LimitCharge& charge) noexcept;
 void write_charge_arguments(RespWriter& writer, const LimitCharge& charge);
+// The part of them behind need, ahead, ret and its age.
+void write_charge_windows(RespWriter& writer, const LimitCharge& charge);
 // The whole command that charges and does nothing else.
 [[nodiscard]] std::string charge_command(const LimitCharge& charge);
 // Sends it, suspends the request, and calls `after` once: `known` when Redis decided (the context then says

@@ -34,7 +34,7 @@ ngx_int_t run_stage(ngx_http_request_t* r, Stage&& stage) noexcept {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
         if (!std::exchange(ctx->counted, true)) {
-            count(current_worker(r).shared().requests);
+            count(current_worker(r).counters().requests);
         }
         return stage(ctx);
     });
@@ -57,15 +57,18 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
         return NGX_DECLINED;  // subrequests are never charged
     }
     return run_stage(r, [&](RequestCtx* ctx) {
+        settle_refusal(r, ctx, true);
         ngx_int_t rc = NGX_DECLINED;
         if (publishes) {
             rc = check_publish_request(r, conf);
         }
         if (rc == NGX_DECLINED && limits) {
-            rc = limit(r, ctx, conf, publishes && current_worker(r).limits_join_events() && body_has_arrived(r));
+            const bool may_fuse = conf->publish.kind == PublishKind::kEvent && current_worker(r).limits_join_events() &&
+                                  body_has_arrived(r);
+            rc = limit(r, ctx, conf, may_fuse);
         }
         if (rc == NGX_DECLINED && !std::exchange(ctx->accepted, true)) {
-            count(current_worker(r).shared().accepted);
+            count(current_worker(r).counters().accepted);
         }
         return rc;
     });
@@ -73,8 +76,11 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
 
 ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
     if (r == r->main) {
-        if (const RequestCtx* ctx = find_request_ctx(r); ctx != nullptr && ctx->report_count != 0) {
-            add_limit_headers(r, ctx);
+        if (RequestCtx* ctx = find_request_ctx(r); ctx != nullptr) {
+            settle_refusal(r, ctx, false);
+            if (ctx->report_count != 0) {
+                add_limit_headers(r, ctx);
+            }
         }
     }
     return next_header_filter(r);

@@ -4,15 +4,18 @@
 #include <algorithm>
 #include <string>
 
+#include "common/limits.h"
 #include "ngx_module/respond.h"
 
 namespace headgate::edge {
 
 namespace {
 
-bool is_json_type(const ngx_table_elt_t* header) noexcept {
+enum class BodyType : std::uint8_t { kOther, kJson, kLines };
+
+BodyType body_type(const ngx_table_elt_t* header) {
     if (header == nullptr) {
-        return false;
+        return BodyType::kOther;
     }
     std::string_view type = view(header->value);
     type = type.substr(0, type.find(';'));
@@ -21,7 +24,12 @@ bool is_json_type(const ngx_table_elt_t* header) noexcept {
     }
     std::string lowered(type);
     std::transform(lowered.begin(), lowered.end(), lowered.begin(), [](unsigned char c) { return ngx_tolower(c); });
-    return lowered == "application/json" || (lowered.starts_with("application/") && lowered.ends_with("+json"));
+    if (lowered == "application/x-ndjson" || lowered == "application/jsonl") {
+        return BodyType::kLines;
+    }
+    const bool json =
+        lowered == "application/json" || (lowered.starts_with("application/") && lowered.ends_with("+json"));
+    return json ? BodyType::kJson : BodyType::kOther;
 }
 
 const ngx_table_elt_t* find_header(ngx_http_request_t* r, std::string_view lowercase) noexcept {
@@ -52,6 +60,28 @@ ngx_str_t find_traceparent(ngx_http_request_t* r) noexcept {
         }
     }
     return text.starts_with("ff") ? ngx_str_t{} : header->value;
+}
+
+bool find_idempotency_key(ngx_http_request_t* r, std::string_view& key) noexcept {
+    key = {};
+    bool found = false;
+    for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
+        const auto* headers = static_cast<const ngx_table_elt_t*>(part->elts);
+        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
+            if (header_is(headers[i], "idempotency-key")) {
+                if (std::exchange(found, true)) {
+                    return false;
+                }
+                key = view(headers[i].value);
+            }
+        }
+    }
+    const bool visible = std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < 0x7f; });
+    return !found || (!key.empty() && key.size() <= limits::kIdempotencyKeyBytesMax && visible);
+}
+
+BatchFormat batch_format(ngx_http_request_t* r) {
+    return body_type(r->headers_in.content_type) == BodyType::kLines ? BatchFormat::kLines : BatchFormat::kArray;
 }
 
 ngx_int_t respond_too_large(ngx_http_request_t* r, const LocConf* conf) {
@@ -89,12 +119,18 @@ ngx_int_t check_publish_request(ngx_http_request_t* r, const LocConf* conf) {
         add_header(r, "Allow", "POST");
         return end_in_phase(r, respond_problem(r, {NGX_HTTP_NOT_ALLOWED, "Events are published with POST"}));
     }
+    const bool batch = conf->publish.kind == PublishKind::kBatch;
     const ngx_table_elt_t* encoding = find_header(r, "content-encoding");
-    if (!is_json_type(r->headers_in.content_type) || (encoding != nullptr && view(encoding->value) != "identity")) {
-        return end_in_phase(r, respond_problem(r, {NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
-                                                   "Events are sent as application/json without Content-Encoding"}));
+    const BodyType type = body_type(r->headers_in.content_type);
+    const bool readable = type == BodyType::kJson || (batch && type == BodyType::kLines);
+    if (!readable || (encoding != nullptr && view(encoding->value) != "identity")) {
+        return end_in_phase(
+            r, respond_problem(r, {NGX_HTTP_UNSUPPORTED_MEDIA_TYPE,
+                                   batch ? "Batches are sent as application/json or application/x-ndjson without "
+                                           "Content-Encoding"
+                                         : "Events are sent as application/json without Content-Encoding"}));
     }
-    if (r->headers_in.content_length_n > static_cast<off_t>(conf->publish.event_max_bytes)) {
+    if (!batch && r->headers_in.content_length_n > static_cast<off_t>(conf->publish.event_max_bytes)) {
         return end_in_phase(r, respond_too_large(r, conf));
     }
     return NGX_DECLINED;

@@ -74,7 +74,7 @@ void RedisConn::wait_for_replicas() noexcept {
 
 void RedisConn::say_hello() noexcept {
     connection_->write->handler = on_write_event;
-    count(world_.shared->redis_connects);
+    count(world_.shared->own_counters().redis_connects);
     set_state(RedisState::kHandshake);
     try {
         queue_hello();
@@ -166,7 +166,7 @@ bool RedisConn::send(RedisCommand* command) noexcept {
         return false;
     }
     pipeline_.push(command);
-    count(world_.shared->redis_commands);
+    count(world_.shared->own_counters().redis_commands);
     if (state_ == RedisState::kReady) {
         connection_->idle = 0;
         watch_timeout();
@@ -195,7 +195,7 @@ RedisCommand* RedisConn::send_bytes(std::string bytes, void* asker,
 }
 
 bool RedisConn::write(ngx_chain_t* chain) noexcept {
-    count(world_.shared->redis_writes);
+    count(world_.shared->own_counters().redis_writes);
     if (conf_.tls) {
         return redis_tls_send_chain(connection_, chain, window_.get()) == NGX_OK;
     }
@@ -246,7 +246,7 @@ void RedisConn::read() noexcept {
         reading_ = true;
         const bool understood = active().feed(buffer, static_cast<std::size_t>(n));
         reading_ = false;
-        count(world_.shared->redis_replies, static_cast<ngx_atomic_int_t>(active().take_replies()));
+        count(world_.shared->own_counters().redis_replies, static_cast<ngx_atomic_int_t>(active().take_replies()));
         if (!understood) {
             fail("Redis sent what is no reply, or a reply to nothing");
             return;
@@ -339,7 +339,7 @@ void RedisConn::fail(const char* why) noexcept {
         return;
     }
     failing_ = true;
-    count(world_.shared->redis_errors);
+    count(world_.shared->own_counters().redis_errors);
     const bool was_ready = state_ == RedisState::kReady;
     // A connection that broke is made again to where it went; what could not be reached or is no master is passed over.
     const bool passes_over = !was_ready || wrong_address_;

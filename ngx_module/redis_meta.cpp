@@ -4,9 +4,9 @@
 #include <string_view>
 
 #include "common/event_record.h"
-#include "common/gcra.h"
 #include "common/hmac.h"
 #include "common/limits.h"
+#include "common/redis_scripts.h"
 #include "common/resp.h"
 #include "ngx_module/redis_reply.h"
 
@@ -28,7 +28,7 @@ std::string RedisMeta::memory_command() {
 }
 
 void RedisMeta::script_commands(std::vector<std::string>& commands) {
-    for (const std::string_view script : {limit_script(), limit_publish_script()}) {
+    for (const std::string_view script : redis_scripts()) {
         RespWriter(commands.emplace_back()).command("SCRIPT", "LOAD", script);
     }
 }

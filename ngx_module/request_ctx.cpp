@@ -16,7 +16,10 @@ void on_request_cleanup(void* data) noexcept {
             std::exchange(command, nullptr)->abandon();
         }
     }
-    if (ctx->pinned) {
+    if (ctx->abandon_batch != nullptr) {
+        ctx->abandon_batch(ctx->batch);
+    }
+    if (ctx->pins != 0) {
         ctx->abandoned = true;
     } else {
         current_worker(ctx->r).settle_inflight(ctx);
@@ -76,7 +79,25 @@ RequestCtx* request_ctx(ngx_http_request_t* r) noexcept {
     return ctx;
 }
 
+namespace {
+
+void begin_redis_wait(RequestCtx* ctx) noexcept {
+    ctx->redis_asked = true;
+    if (!std::exchange(ctx->redis_waiting, true)) {
+        ctx->redis_since_ms = ngx_current_msec;
+    }
+}
+
+void end_redis_wait(RequestCtx* ctx) noexcept {
+    if (std::exchange(ctx->redis_waiting, false)) {
+        ctx->redis_waited_ms += ngx_current_msec - ctx->redis_since_ms;
+    }
+}
+
+}  // namespace
+
 void suspend(ngx_http_request_t* r) noexcept {
+    begin_redis_wait(find_request_ctx(r));  // the stage that waits has made it
     r->read_event_handler = ngx_http_test_reading;
     r->write_event_handler = ngx_http_request_empty_handler;
     // A client that went away with its last bytes is not reported again by an edge-triggered epoll.
@@ -91,6 +112,7 @@ void suspend(ngx_http_request_t* r) noexcept {
 void resume(RequestCtx* ctx) noexcept {
     ngx_http_request_t* r = ctx->r;
     ngx_connection_t* c = r->connection;
+    end_redis_wait(ctx);
     ngx_http_set_log_request(c->log, r);
     r->read_event_handler = ngx_http_block_reading;
     r->write_event_handler = ngx_http_core_run_phases;
@@ -101,6 +123,7 @@ void resume(RequestCtx* ctx) noexcept {
 void finish(RequestCtx* ctx, ngx_int_t rc) noexcept {
     ngx_http_request_t* r = ctx->r;
     ngx_connection_t* c = r->connection;
+    end_redis_wait(ctx);
     ngx_http_set_log_request(c->log, r);
     r->read_event_handler = ngx_http_block_reading;
     ngx_http_finalize_request(r, rc);
@@ -108,15 +131,18 @@ void finish(RequestCtx* ctx, ngx_int_t rc) noexcept {
 }
 
 void pin(RequestCtx* ctx) noexcept {
-    ctx->pinned = true;
-    ctx->r->main->blocked++;
+    if (ctx->pins++ == 0) {
+        ctx->r->main->blocked++;
+    }
 }
 
 void unpin(void* data) noexcept {
     auto* ctx = static_cast<RequestCtx*>(data);
     ngx_http_request_t* r = ctx->r;
     ngx_connection_t* c = r->connection;
-    ctx->pinned = false;
+    if (--ctx->pins != 0) {
+        return;
+    }
     r->main->blocked--;
     if (!ctx->abandoned) {
         return;  // it waits for the reply

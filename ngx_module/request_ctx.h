@@ -5,11 +5,11 @@
 
 #include <exception>
 
-#include "common/event_id.h"
 #include "common/gcra.h"
 #include "common/limits.h"
 #include "ngx_module/auth_status.h"
 #include "ngx_module/ngx.h"
+#include "ngx_module/outgoing_event.h"
 #include "ngx_module/redis_pipeline.h"
 
 namespace headgate::edge {
@@ -26,6 +26,7 @@ enum class LimitStatus : std::uint8_t { kNone, kPassed, kRejected, kBypassed };
 
 // One limiter's windows and what is left of them, for the response's headers.
 struct LimitReport {
+    const LimitCharge* charge;                            // of the request's pool
     ngx_str_t policy;                                     // RateLimit-Policy
     ngx_str_t remaining;                                  // RateLimit
     std::int64_t quota = 0, free = 0, reset_seconds = 0;  // of the tightest window
@@ -43,6 +44,10 @@ struct RequestCtx {
     Principal principal{};
     bool key_reply_seen = false;  // of the two commands that look up an API key
     bool key_meta_known = false;  // and all keys are in Redis
+    // With `satisfy any` another check may still let the request in: counted when the answer is certain.
+    AuthStatus open_refusal = AuthStatus::kOff;
+    bool refusal_counted = false;
+    ngx_table_elt_t* challenge = nullptr;  // the WWW-Authenticate of a refusal, in the response's headers
 
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
@@ -58,25 +63,31 @@ struct RequestCtx {
     const LimitCharge* fused = nullptr;  // left for the publish stage, in the same call as the XADD; of the pool
 
     // Publish (content phase).
-    char event_id[kEventIdBytes] = {};
-    std::int64_t at_ms = 0;
-    int shard = -1;
-    std::uint64_t payload_begin = 0, payload_end = 0;  // offsets into the body
-    ngx_str_t type{}, source{}, ordering_key{}, traceparent{};
-    std::uint64_t payload_bytes_copied = 0;
+    OutgoingEvent event;  // of a batch: unused, its events are in the batch
+    ngx_str_t traceparent{};
     std::size_t inflight_bytes = 0;
-    bool resent = false;
-    RedisHops hops;  // of the event's command through a cluster
     bool published = false;
+    // Of a batch: takes its askers away when the request dies.
+    void (*abandon_batch)(void* batch) noexcept = nullptr;
+    void* batch = nullptr;
+
+    // $headgate_redis_time: from suspend() until the request goes on.
+    bool redis_asked = false;
+    bool redis_waiting = false;
+    ngx_msec_t redis_since_ms = 0;  // of the wait under way
+    ngx_msec_t redis_waited_ms = 0;
 
     // At most two commands of a request are with Redis at a time. Abandoned when the request dies.
     RedisCommand* pending[2] = {};
-    bool pinned = false;     // its bytes are queued: the request's memory must stay
+    std::size_t pins = 0;    // commands whose bytes are queued: the request's memory must stay
     bool abandoned = false;  // it was terminated while pinned
     bool counted = false;    // among the requests
     bool accepted = false;   // and among those that passed every stage
 
     [[nodiscard]] bool waiting() const noexcept { return pending[0] != nullptr || pending[1] != nullptr; }
+    [[nodiscard]] ngx_msec_t redis_time_ms() const noexcept {
+        return redis_waited_ms + (redis_waiting ? ngx_current_msec - redis_since_ms : 0);
+    }
     // The report with the smallest share left; nullptr when nothing was limited.
     [[nodiscard]] const LimitReport* tightest_report() const noexcept;
 };
@@ -94,10 +105,11 @@ void suspend(ngx_http_request_t* r) noexcept;
 void resume(RequestCtx* ctx) noexcept;
 void finish(RequestCtx* ctx, ngx_int_t rc) noexcept;
 
-// The pin on the main request's memory, one for each request (r->blocked has 8 bits). While it is
-// held ngx_http_terminate_request() leaves the request alone, as it does for aio and threads.
+// The pin on the main request's memory. It is counted, once for each command, and held in nginx once for each
+// request (r->blocked has 8 bits). While it is held ngx_http_terminate_request() leaves the request alone, as it does
+// for aio and threads.
 void pin(RequestCtx* ctx) noexcept;
-// RedisCommand::released: the last borrowed byte has been written, or never will be.
+// RedisCommand::released: the last byte that the command borrowed has been written, or never will be.
 void unpin(void* ctx) noexcept;
 
 // No exception crosses a C callback: a throw becomes a 500 and a line in the log.

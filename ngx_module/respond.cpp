@@ -65,11 +65,14 @@ bool has_error_page(ngx_http_request_t* r, ngx_uint_t status) noexcept {
     });
 }
 
-bool set_www_authenticate(ngx_http_request_t* r, const ngx_str_t& realm, std::string_view error) {
+bool set_www_authenticate(ngx_http_request_t* r, RequestCtx* ctx, const ngx_str_t& realm, std::string_view error) {
     std::string value = "Bearer realm=\"";
     value.append(view(realm)).append("\"");
     if (!error.empty()) {
         value.append(", error=\"").append(error).append("\"");
+    }
+    if (ctx->challenge != nullptr) {
+        ctx->challenge->hash = 0;  // of the location whose error_page this is
     }
     if (!add_header(r, "WWW-Authenticate", value)) {
         return false;
@@ -78,7 +81,8 @@ bool set_www_authenticate(ngx_http_request_t* r, const ngx_str_t& realm, std::st
     while (part->next != nullptr) {
         part = part->next;
     }
-    r->headers_out.www_authenticate = static_cast<ngx_table_elt_t*>(part->elts) + (part->nelts - 1);
+    ctx->challenge = static_cast<ngx_table_elt_t*>(part->elts) + (part->nelts - 1);
+    r->headers_out.www_authenticate = ctx->challenge;
     return true;
 }
 
@@ -133,7 +137,7 @@ ngx_int_t respond_unauthorized(ngx_http_request_t* r, RequestCtx* ctx, const Loc
     const std::string_view reason = auth_status_name(ctx->auth_status);
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "headgate: refused: %*s", reason.size(), reason.data());
     if (refusal.status != NGX_HTTP_FORBIDDEN || !refusal.error.empty()) {
-        if (!set_www_authenticate(r, conf->auth.realm, refusal.error)) {
+        if (!set_www_authenticate(r, ctx, conf->auth.realm, refusal.error)) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
     }

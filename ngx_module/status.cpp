@@ -1,125 +1,76 @@
 // See status.h.
 #include "ngx_module/status.h"
 
-#include <signal.h>
+#include <optional>
 
-#include <string>
-
-#include "common/limits.h"
-#include "common/version.h"
 #include "ngx_module/respond.h"
+#include "ngx_module/status_snapshot.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
 
 namespace {
 
-// Writes {"name":value,…}, one level at a time.
-class JsonObject {
- public:
-    explicit JsonObject(std::string& out) : out_(out) { out_.push_back('{'); }
-    JsonObject& member(std::string_view name, ngx_atomic_uint_t value) { return raw(name, std::to_string(value)); }
-    JsonObject& raw(std::string_view name, std::string_view json) {
-        out_.append(first_ ? "\"" : ",\"").append(name).append("\":").append(json);
-        first_ = false;
-        return *this;
-    }
-    void end() { out_.push_back('}'); }
+enum class Form : std::uint8_t { kJson, kPrometheus, kOpenMetrics };
 
- private:
-    std::string& out_;
-    bool first_ = true;
-};
-
-std::string refused_json(const ZoneShared& shared) {
-    std::string out;
-    JsonObject object(out);
-    for (std::size_t i = 0; i < kAuthStatusCount; ++i) {
-        if (shared.refused[i] != 0) {
-            object.member(auth_status_name(static_cast<AuthStatus>(i)), shared.refused[i]);
-        }
-    }
-    object.end();
-    return out;
+bool contains(std::string_view text, std::string_view lowercase) noexcept {
+    return ngx_strlcasestrn(reinterpret_cast<u_char*>(const_cast<char*>(text.data())),
+                            reinterpret_cast<u_char*>(const_cast<char*>(text.data() + text.size())),
+                            reinterpret_cast<u_char*>(const_cast<char*>(lowercase.data())),
+                            lowercase.size() - 1) != nullptr;
 }
 
-struct WorkerTotals {
-    ngx_atomic_uint_t workers = 0;
-    ngx_atomic_uint_t inflight_bytes = 0;
-    RedisState redis_state = RedisState::kReady;  // the worst of all workers
-};
-
-WorkerTotals worker_totals(const ZoneShared& shared) noexcept {
-    // From best to worst, as an operator sees it.
-    static constexpr int kBadness[] = {/*idle*/ 1, /*connecting*/ 2, /*handshake*/ 2, /*ready*/ 0, /*backoff*/ 3};
-    WorkerTotals totals;
-    for (const ZoneShared::Worker& worker : shared.workers) {
-        // A worker that was killed could not clear its slot.
-        if (worker.pid == 0 || (kill(static_cast<pid_t>(worker.pid), 0) == -1 && errno == ESRCH)) {
-            continue;
-        }
-        ++totals.workers;
-        totals.inflight_bytes += worker.inflight_bytes;
-        if (kBadness[worker.redis_state] > kBadness[static_cast<int>(totals.redis_state)]) {
-            totals.redis_state = static_cast<RedisState>(worker.redis_state);
+// What Accept asks for. A scraper lists what it reads; any mention of OpenMetrics or of the text format's version is
+// one, whatever its weight: browsers and curl mention neither.
+Form accepted_form(ngx_http_request_t* r) noexcept {
+    Form form = Form::kJson;
+    for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
+        const auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
+        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
+            if (!header_is(headers[i], "accept")) {
+                continue;
+            }
+            const std::string_view value = view(headers[i].value);
+            if (contains(value, "application/openmetrics-text")) {
+                return Form::kOpenMetrics;
+            }
+            if (contains(value, "text/plain") && contains(value, "version=0.0.4")) {
+                form = Form::kPrometheus;
+            }
         }
     }
-    return totals;
+    return form;
 }
 
-std::string_view redis_state_name(RedisState state) noexcept {
-    switch (state) {
-        case RedisState::kIdle:
-            return "\"idle\"";
-        case RedisState::kConnecting:
-        case RedisState::kHandshake:
-            return "\"connecting\"";
-        case RedisState::kReady:
-            return "\"ready\"";
-        case RedisState::kBackoff:
+// nullopt: `format` names something else.
+std::optional<Form> requested_form(ngx_http_request_t* r) noexcept {
+    ngx_str_t format;
+    if (ngx_http_arg(r, reinterpret_cast<u_char*>(const_cast<char*>("format")), 6, &format) != NGX_OK) {
+        return accepted_form(r);
+    }
+    if (view(format) == "json") {
+        return Form::kJson;
+    }
+    if (view(format) != "prometheus") {
+        return std::nullopt;
+    }
+    return accepted_form(r) == Form::kOpenMetrics ? Form::kOpenMetrics : Form::kPrometheus;
+}
+
+ngx_int_t respond_status(ngx_http_request_t* r, Form form) {
+    const StatusSnapshot snapshot = status_snapshot(current_worker(r).shared());
+    add_header(r, "Cache-Control", "no-store");
+    switch (form) {
+        case Form::kPrometheus:
+            return respond_body(r, NGX_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8",
+                                status_metrics(snapshot, MetricsFormat::kPrometheus));
+        case Form::kOpenMetrics:
+            return respond_body(r, NGX_HTTP_OK, "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                                status_metrics(snapshot, MetricsFormat::kOpenMetrics));
+        case Form::kJson:
             break;
     }
-    return "\"backoff\"";
-}
-
-std::string status_json(const ZoneShared& shared) {
-    const WorkerTotals workers = worker_totals(shared);
-    std::string requests;
-    JsonObject(requests)
-        .member("total", shared.requests)
-        .member("accepted", shared.accepted)
-        .member("limited", shared.limited)
-        .raw("refused", refused_json(shared))
-        .end();
-    std::string published;
-    JsonObject(published)
-        .member("events", shared.events_published)
-        .member("not_stored", shared.events_failed)
-        .member("payload_bytes", shared.payload_bytes)
-        .member("payload_bytes_copied", shared.payload_bytes_copied)
-        .member("inflight_bytes", workers.inflight_bytes)
-        .end();
-    std::string redis;
-    JsonObject(redis)
-        .raw("state", redis_state_name(workers.redis_state))
-        .member("connects", shared.redis_connects)
-        .member("writes", shared.redis_writes)
-        .member("commands", shared.redis_commands)
-        .member("replies", shared.redis_replies)
-        .member("errors", shared.redis_errors)
-        .end();
-    std::string out;
-    JsonObject(out)
-        .raw("version", "\"" HEADGATE_VERSION "\"")
-        .member("contract", limits::kContractVersion)
-        .member("worker_processes", workers.workers)
-        .member("uptime_s",
-                static_cast<ngx_atomic_uint_t>(now_ms() - static_cast<std::int64_t>(shared.started_at_ms)) / 1000)
-        .raw("requests", requests)
-        .raw("published", published)
-        .raw("redis", redis)
-        .end();
-    return out;
+    return respond_body(r, NGX_HTTP_OK, "application/json", status_json(snapshot) + "\n");
 }
 
 }  // namespace
@@ -136,8 +87,11 @@ ngx_int_t status_handler(ngx_http_request_t* r) noexcept {
         if (const ngx_int_t rc = ngx_http_discard_request_body(r); rc != NGX_OK) {
             return rc;
         }
-        add_header(r, "Cache-Control", "no-store");
-        return respond_body(r, NGX_HTTP_OK, "application/json", status_json(current_worker(r).shared()) + "\n");
+        const std::optional<Form> form = requested_form(r);
+        if (!form) {
+            return respond_problem(r, {NGX_HTTP_BAD_REQUEST, "format is json or prometheus"});
+        }
+        return respond_status(r, *form);
     });
 }
 

@@ -1,4 +1,4 @@
-// headgate_status: what all workers have counted, as JSON.
+// headgate_status: what all workers have counted, as JSON or for Prometheus.
 #pragma once
 
 #include "ngx_module/ngx.h"

@@ -24,6 +24,7 @@ enum class Variable : uintptr_t {
     kLimitReset,
     kEventId,
     kShard,
+    kRedisTime,
 };
 
 struct VariableName {
@@ -44,6 +45,7 @@ constexpr VariableName kVariables[] = {
     {"headgate_limit_reset", Variable::kLimitReset},
     {"headgate_event_id", Variable::kEventId},
     {"headgate_shard", Variable::kShard},
+    {"headgate_redis_time", Variable::kRedisTime},
 };
 
 std::string_view limit_status_name(LimitStatus status) noexcept {
@@ -64,6 +66,13 @@ std::string_view number(ngx_http_request_t* r, std::int64_t value) noexcept {
     char digits[24];
     const auto end = std::to_chars(digits, digits + sizeof digits, value).ptr;
     return view(copy_to_pool(r->pool, {digits, static_cast<std::size_t>(end - digits)}));
+}
+
+// As nginx writes $upstream_response_time.
+std::string_view seconds(ngx_http_request_t* r, ngx_msec_t ms) noexcept {
+    u_char text[NGX_TIME_T_LEN + 4];
+    const u_char* end = ngx_snprintf(text, sizeof text, "%T.%03M", static_cast<time_t>(ms / 1000), ms % 1000);
+    return view(copy_to_pool(r->pool, {reinterpret_cast<char*>(text), static_cast<std::size_t>(end - text)}));
 }
 
 std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable variable) noexcept {
@@ -97,11 +106,13 @@ std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable
             return report == nullptr ? "" : number(r, report->reset_seconds);
         }
         case Variable::kEventId:
-            return ctx->published ? std::string_view(ctx->event_id, kEventIdBytes) : std::string_view();
+            return ctx->published ? std::string_view(ctx->event.id, kEventIdBytes) : std::string_view();
         case Variable::kShard:
+            return ctx->event.shard < 0 ? "" : number(r, ctx->event.shard);
+        case Variable::kRedisTime:
             break;
     }
-    return ctx->shard < 0 ? "" : number(r, ctx->shard);
+    return ctx->redis_asked ? seconds(r, ctx->redis_time_ms()) : "";
 }
 
 ngx_int_t get_variable(ngx_http_request_t* r, ngx_http_variable_value_t* value, uintptr_t data) noexcept {

@@ -9,9 +9,20 @@ namespace headgate::edge {
 
 static constexpr ngx_msec_t kRefreshMs = 1000;
 
+namespace {
+
+ZoneShared* claimed(ZoneShared* shared) noexcept {
+    claim_counters(*shared);
+    return shared;
+}
+
+}  // namespace
+
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
-    : shared_(shared_of(conf.zone)),
+    : shared_(claimed(shared_of(conf.zone))),
+      counters_(&shared_->own_counters()),
       redis_gauge_(shared_->workers[ngx_process_slot].redis_state),
+      report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     for (const auto& redis : conf.redis) {
         make_service(conf, *redis, cycle->log);
@@ -71,6 +82,7 @@ void Worker::on_refresh_event(ngx_event_t* event) noexcept {
     for (auto& redis : self->redis_) {
         redis->refresh();
     }
+    self->report_.send(self->events(), self->inflight_bytes_);
     ngx_add_timer(event, kRefreshMs);
 }
 

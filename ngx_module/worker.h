@@ -5,6 +5,7 @@
 #include "ngx_module/conf.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/status_report.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -26,6 +27,7 @@ class Worker {
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() noexcept { return &limits() == &events() && events().joins_keys(); }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
     void add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept;
@@ -42,9 +44,11 @@ class Worker {
     [[nodiscard]] RedisService& redis_of(RedisRole role) noexcept { return *roles_[static_cast<std::size_t>(role)]; }
 
     ZoneShared* shared_;
+    Counters* counters_;
     RedisGauge redis_gauge_;                            // outlives the services
     std::vector<std::unique_ptr<RedisService>> redis_;  // those that have a role
     std::array<RedisService*, kRedisRoles> roles_{};
+    StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection

@@ -1,7 +1,68 @@
 // See zone.h.
 #include "ngx_module/zone.h"
 
+#include <array>
+#include <cstring>
+
 namespace headgate::edge {
+
+namespace {
+
+constexpr std::size_t kCounterWords = sizeof(Counters) / sizeof(ngx_atomic_t);
+using CounterWords = std::array<ngx_atomic_uint_t, kCounterWords>;
+static_assert(sizeof(CounterWords) == sizeof(CounterValues));
+
+void add_words(CounterWords& words, const Counters& counters) noexcept {
+    const auto* from = reinterpret_cast<const ngx_atomic_t*>(&counters);
+    for (std::size_t i = 0; i < kCounterWords; ++i) {
+        words[i] += from[i];
+    }
+}
+
+CounterValues values_of(const CounterWords& words) noexcept {
+    CounterValues values;
+    std::memcpy(&values, words.data(), sizeof values);
+    return values;
+}
+
+}  // namespace
+
+CounterValues ZoneShared::total() const noexcept {
+    CounterWords words{};
+    add_words(words, *this);
+    for (const Counters* of_slot : counters) {
+        if (of_slot != nullptr) {
+            add_words(words, *of_slot);
+        }
+    }
+    return values_of(words);
+}
+
+CounterValues values_of(const Counters& counters) noexcept {
+    CounterWords words{};
+    add_words(words, counters);
+    return values_of(words);
+}
+
+CounterValues difference(const CounterValues& a, const CounterValues& b) noexcept {
+    CounterWords left;
+    CounterWords right;
+    std::memcpy(left.data(), &a, sizeof a);
+    std::memcpy(right.data(), &b, sizeof b);
+    for (std::size_t i = 0; i < kCounterWords; ++i) {
+        left[i] -= right[i];
+    }
+    return values_of(left);
+}
+
+void claim_counters(ZoneShared& shared) noexcept {
+    if (shared.counters[ngx_process_slot] != nullptr) {
+        return;
+    }
+    const ZoneLock lock(shared.pool);
+    // Written only when it is zeroed: readers take no lock.
+    shared.counters[ngx_process_slot] = static_cast<Counters*>(ngx_slab_calloc_locked(shared.pool, sizeof(Counters)));
+}
 
 ngx_int_t init_zone(ngx_shm_zone_t* zone, void* old_data) noexcept {
     if (old_data != nullptr) {

@@ -8,7 +8,8 @@
 #   run       the servers that `make run` starts
 #   test      unit test libraries and test clients (npm packages go to t/clients/node_modules)
 #   tidy      clang-tidy and clang-format
-#   bench     the load generator
+#   bench     the load generator and the peers (npm packages go to bench/peers/fastify/node_modules)
+#   fuzz      clang with libFuzzer
 #   root      debootstrap, for scripts/fresh_root.sh
 #   runtime   only what an installed module and sidecar need (the last stage of the Dockerfile)
 set -euo pipefail
@@ -22,7 +23,8 @@ packages_of_group() {
         run) echo "nginx redis-server curl" ;;
         test) echo "libcmocka-dev libsimdjson-dev sqlite3 curl perl wrk binutils $(node_packages)" ;;
         tidy) echo "clang-tidy clang-format" ;;
-        bench) echo "wrk" ;;
+        bench) echo "wrk redis-tools libnginx-mod-http-lua lua-cjson $(node_packages)" ;;
+        fuzz) echo "clang-14 libclang-rt-14-dev" ;;
         root) echo "debootstrap" ;;
         runtime) echo "nginx ca-certificates libhiredis0.14 libjansson4 libssl3 libboost-json1.81.0
                        libboost-url1.81.0 libcurl4 libsqlite3-0 libspdlog1.10" ;;
@@ -87,7 +89,7 @@ install_debian_packages() {
 
 # node_modules belongs to one lock file; the digest of that file is kept inside it.
 install_npm_packages() {
-    local dir=t/clients digest
+    local dir=$1 digest
     digest=$(sha256sum <"$dir/package-lock.json" | cut -d ' ' -f 1)
     [[ $(cat "$dir/node_modules/.lock-digest" 2>/dev/null) == "$digest" ]] && return
     echo "deps    npm ci in $dir"
@@ -114,7 +116,8 @@ mapfile -t missing < <(missing_packages "${wanted[@]}" | sort -u)
 [[ ${#missing[@]} == 0 ]] || install_debian_packages
 
 for group in "$@"; do
-    if [[ $group == test ]]; then
-        install_npm_packages
-    fi
+    case $group in
+        test) install_npm_packages t/clients ;;
+        bench) install_npm_packages bench/peers/fastify ;;
+    esac
 done

@@ -18,7 +18,8 @@ my $cluster = Headgate::Cluster->start($t);
 my $edge    = Headgate::Edge->start(
     $t, redis => $cluster, redis_address => $cluster->seeds, redis_options => 'cluster=on', shards => 64,
     limit => 'headgate_limit plan; headgate_limit_mode exact;', http => 'headgate_publish_ack replica;',
-    locations => 'location = /plain { headgate_auth jwt; headgate_publish event; headgate_publish_ack stored; }',
+    locations => 'location = /batch { headgate_auth jwt; headgate_publish batch; }
+        location = /plain { headgate_auth jwt; headgate_publish event; headgate_publish_ack stored; }',
 );
 my $token = $edge->token(claims => { plan => 'unlimited' });
 
@@ -69,9 +70,19 @@ sub publish_moving ($name, $target = '/events') {
     is $answer->status, 201, $name or diag $answer->body;
     push @moving, $answer->json->{id};
 }
+my $batch_body = '[' . join(',', map { Headgate::Edge::event_body(ordering_key => $_) } 'moving', map { "b$_" } 1 .. 30) . ']';
+sub publish_batch () { $edge->publish(token => $token, target => '/batch', headers => ['Idempotency-Key' => 'batch-1'], body => $batch_body) }
+my @batch_ids;
+$_->command('SCRIPT', 'FLUSH') for $cluster->masters;
 $cluster->move_slot(
     $slot, $from, $to,
     sub () {
+        my $answer = publish_batch();
+        is $answer->status, 200, 'a batch with an Idempotency-Key, all over the cluster, one of its slots on the move' or diag $answer->body;
+        @batch_ids = map { $_->{id} } $answer->json->{results}->@*;
+        # Redis runs no call with several keys, as the Idempotency-Key needs one, while they may lie on either side.
+        is $answer->json->{results}[0]{status}, 503, 'the event whose slot moves is to be sent again';
+        is scalar(grep { defined } @batch_ids), 30, 'each of the others is stored';
         # Its keys have gone: the old owner says ASK. The body lies in a file and is sent twice.
         publish_moving('ASK is followed, by an event that waits for replicas');
         publish_moving('ASK is followed, by an event that does not', '/plain');
@@ -81,7 +92,10 @@ publish_moving('MOVED is followed');
 publish_moving('and remembered');
 my %is_moving = map { $_ => 1 } @moving;
 is_deeply [grep { $is_moving{$_} } map { $_->[1]{id} } $to->client->entries($stream)], \@moving, 'in their order, each once, at the new owner';
-push @answered, @moving;
+push @answered, @moving, grep { defined } @batch_ids;
+my @again = map { $_->{id} } publish_batch()->json->{results}->@*;
+is_deeply [@again[1 .. 30]], [@batch_ids[1 .. 30]], 'the batch again: the ids of the first time';
+ok defined $again[0], 'and the one that had been refused';
 
 # A limit's key moves: its command owns its bytes and is sent again by itself.
 my $limited = $edge->add_key(plan => 'pro');

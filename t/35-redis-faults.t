@@ -50,7 +50,7 @@ sub fault ($name, $bytes, $keeps, %args) {
 }
 fault("-$_->[0]", "-$_->[0] injected by a test\r\n", $_->[1]) for (
     ['OOM', 1], ['NOPERM', 1], ['MOVED 1 127.0.0.1:1', 1], ['ASK 1 127.0.0.1:1', 1], ['CLUSTERDOWN', 1], ['TRYAGAIN', 1],
-    ['NOSCRIPT', 1], ['ERR', 1], ['LOADING', 0], ['READONLY', 0], ['NOAUTH', 0], ['MASTERDOWN', 0], ['UNBLOCKED', 0],
+    ['ERR', 1], ['LOADING', 0], ['READONLY', 0], ['NOAUTH', 0], ['MASTERDOWN', 0], ['UNBLOCKED', 0],
 );
 fault($_->[0], $_->[1], 0) for (
     ['garbage', "HTTP/1.1 400 Bad Request\r\n\r\n"],

@@ -55,7 +55,7 @@ sub start ($class, $t, %args) {
             @{[ $args{locations} // '' ]}
         CONF
     $self->project(%args) if $args{projected} // 1;
-    my %nginx = map { $_ => $args{$_} } grep { exists $args{$_} } qw(name workers asan main events module no_start);
+    my %nginx = map { $_ => $args{$_} } grep { exists $args{$_} } qw(name workers asan main events module daemon no_start);
     $self->{nginx} = $t->nginx(%nginx, http => $http, server => $server);
     $self->wait_until_ready if ($args{wait} // 1) && !$args{no_start};
     return $self;

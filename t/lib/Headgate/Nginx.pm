@@ -1,7 +1,8 @@
 # An nginx of the test's own, with the module: a real master with workers, in the test's directory, on
 # ports of its own. Teardown reads its whole error log.
 #
-# HEADGATE_MODULE names another module to load; HEADGATE_TEST_ASAN=1 or asan => 1 takes the one built
+# HEADGATE_NGINX names another nginx (built from its sources, say), HEADGATE_MODULE the module to load into it;
+# HEADGATE_TEST_ASAN=1 or asan => 1 takes the one built
 # with AddressSanitizer.
 package Headgate::Nginx;
 use v5.36;
@@ -9,7 +10,7 @@ use v5.36;
 use Headgate::Http;
 
 # Options: main, events, http, server (configuration text for each level), workers (1), module (1: load
-# it), http2 (1: a second port speaks HTTP/2 over cleartext), asan, no_start (only write the files).
+# it), daemon (1: goes to the background, as a binary upgrade needs it), http2 (1: a second port speaks HTTP/2 over cleartext), asan, no_start (only write the files).
 sub start ($class, $t, %args) {
     my $name = $args{name} // 'nginx';
     my $self = bless {
@@ -44,12 +45,14 @@ sub configure ($self, %args) {
     $self->{$_} = $args{$_} for keys %args;
     my $load = $self->{module} // 1 ? 'load_module ' . $self->module_path . ";\n" : '';
     my $user = $> == 0 ? "user root root;\n" : '';
+    # What an upgrade on the fly hands to the new binary.
+    my $keep = $self->{asan} ? "env LD_PRELOAD; env ASAN_OPTIONS;\n" : '';
     my $http2 = $self->{http2} // 1 ? "listen 127.0.0.1:$self->{http2_port} http2;" : '';
     my $temp = join "\n", map { "    ${_}_temp_path $self->{dir}/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
     my ($main, $events, $http, $server) = map { $self->{$_} // '' } qw(main events http server);
     my $log = $http =~ /access_log/ ? '' : "access_log $self->{access_log};";
     $self->{conf} = $self->{t}->write_file("$self->{name}/nginx.conf", <<~"CONF");
-        ${load}${user}daemon off;
+        ${load}${user}${keep}daemon @{[ $self->{daemon} ? 'on' : 'off' ]};
         worker_processes @{[ $self->{workers} // 1 ]};
         pid $self->{dir}/nginx.pid;
         error_log $self->{error_log} info;
@@ -78,11 +81,19 @@ sub environment ($self) {
     };
 }
 
-sub command ($self) { return ('nginx', '-p', $self->{dir}, '-e', $self->{error_log}, '-c', $self->{conf}) }
+# An absolute path: nginx starts itself again by it.
+sub executable ($class_or_self) {
+    return $ENV{HEADGATE_NGINX} if $ENV{HEADGATE_NGINX};
+    my ($found) = grep { -x } map { "$_/nginx" } split(/:/, $ENV{PATH}), '/usr/sbin', '/usr/local/sbin';
+    return $found // die "no nginx\n";
+}
+
+sub command ($self) { return ($self->executable, '-p', $self->{dir}, '-e', $self->{error_log}, '-c', $self->{conf}) }
 
 sub launch ($self) {
     my $t = $self->{t};
     $t->forget($self->{process}) if $self->{process};
+    return $self->launch_daemon if $self->{daemon};
     $self->{process} = $t->start(
         name => $self->{name}, command => [$self->command], env => $self->environment, log => "$self->{dir}/stderr.log",
         stop_signal => 'QUIT', stop_seconds => 15,
@@ -91,6 +102,29 @@ sub launch ($self) {
     # The pid file appears when workers are about to be forked: signals are understood from then on.
     $t->wait_for('the pid file of nginx', sub { -s "$self->{dir}/nginx.pid" });
     return $self;
+}
+
+sub launch_daemon ($self) {
+    my $t = $self->{t};
+    my $starter = $t->start(name => "$self->{name}-start", command => [$self->command], env => $self->environment, log => "$self->{dir}/stderr.log");
+    $starter->wait and ($starter->status // 1) == 0 or $t->die_with_logs("$self->{name} did not start");
+    $t->forget($starter);
+    $t->wait_for('the pid file of nginx', sub { -s "$self->{dir}/nginx.pid" });
+    $self->adopt;
+    $t->wait_for_port($self->{port}, $self->{process});
+    return $self;
+}
+
+# The daemon whose pid is in the pid file is this one from now on, for teardown too.
+sub adopt ($self) {
+    require Headgate::Daemon;
+    $self->{t}->forget($self->{process}) if $self->{process};
+    my $pid = $self->{t}->read_file("$self->{dir}/nginx.pid") + 0;
+    $self->{process} = Headgate::Daemon->new(
+        name => $self->{name}, pid => $pid, log => "$self->{dir}/stderr.log", stop_signal => 'QUIT', stop_seconds => 15,
+    );
+    push $self->{t}{processes}->@*, $self->{process};
+    return $self->{process};
 }
 
 sub restart ($self) {

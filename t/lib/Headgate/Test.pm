@@ -72,6 +72,15 @@ sub read_file ($self, $name) {
     return scalar(<$file>) // '';
 }
 
+# A self-signed certificate with its key, both in one file whose path is returned; for this name and for 127.0.0.1.
+sub certificate ($self, $name) {
+    my ($pem, $key) = map { $self->path("$name.$_") } qw(pem key);
+    my $said = `openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=$name -addext subjectAltName=DNS:$name,IP:127.0.0.1 -keyout $key -out $pem 2>&1`;
+    die "openssl: $said" if $? != 0;
+    $self->write_file($pem, $self->read_file($pem) . $self->read_file($key));
+    return $pem;
+}
+
 # A free loopback port below the ephemeral range, so that no outgoing connection can take it, held by
 # a lock as long as this test lives, so that no other test of this user gets it.
 sub port ($self) {

@@ -3,85 +3,88 @@
 # of Redis) per request, throughput, latency.
 package Headgate::Bench::Http;
 use v5.36;
+use utf8;
 
 use Exporter qw(import);
 
 use Headgate::Bench::Measure qw(cpu_ns);
-use Headgate::Credentials qw(jwt pepper_fingerprint random_hex);
 
-our @EXPORT_OK = qw(credentials edge_nginx floor_nginx load_http $CONNECTIONS);
+our @EXPORT_OK = qw(edge_nginx get_load lines_of_http load_http nginx_conf post_load wait_until_ready $CONNECTIONS);
 
 our $CONNECTIONS = 64;
 
-# What the edge needs to know its callers, as the sidecar makes and projects it. Returns a hash: files
-# for the directives, and the path of a file with a token of plan `bench`.
-sub credentials ($t, $redis) {
-    my ($pepper, $secret) = (random_hex(32), random_hex(32));
-    my %meta = (contract => 1, shards => 8, pepper_fp => pepper_fingerprint($pepper), projected => 1);
-    $redis->command('HSET', 'headgate:meta', %meta);
-    my $token = jwt($secret, claims => { plan => 'bench', key => 'bench-key', exp => time + 86_400 });
-    return {
-        pepper_file => $t->write_file('credentials/pepper',    "$pepper\n"),
-        secret_file => $t->write_file('credentials/token.key', "$secret\n"),
-        token_file  => $t->write_file('credentials/token',     "$token\n"),
-    };
+# What is printed of each side of a row, the compared figure first.
+sub lines_of_http ($process = 'worker', @more) {
+    return [
+        [cpu_us => "µs of the $process per request"],
+        @more,
+        [rate   => 'requests per second'],
+        [p50_ms => 'latency p50, ms'],
+        [p99_ms => 'latency p99, ms'],
+    ];
 }
 
-# What both sides have in common.
-my $COMMON = <<'CONF';
-    access_log off;
-    keepalive_requests 1000000000;
-    client_body_buffer_size 16k;
-    client_max_body_size 8m;
-CONF
+# What all sides have in common on the http level.
+sub nginx_conf (%args) {
+    return <<~"CONF";
+        access_log off;
+        keepalive_requests 1000000000;
+        client_body_buffer_size @{[ $args{body_buffer} // '16k' ]};
+        client_max_body_size 8m;
+        CONF
+}
 
-# nginx with the module: `location` is the body of the measured location /events; http holds more of
-# the http level. The plan `bench` is too large to ever refuse.
+# nginx with the module, knowing the callers of Headgate::Bench::Credentials. Options: locations (texts
+# of the server level), http (more of the http level), zone (16m), body_buffer (16k), name.
 sub edge_nginx ($t, $redis, $credentials, %args) {
+    my $plans = join '', map {
+        my $name = $_;
+        "headgate_plan $name " . join(' ', map { "rate=$_->[0]r/" . ($_->[1] == 60 ? 'm' : 'h') } $credentials->{plans}{$name}->@*) . ';';
+    } sort keys $credentials->{plans}->%*;
     my $edge = $t->nginx(
-        name => 'edge', http2 => 0,
-        http => <<~"CONF",
-            $COMMON
-            headgate_zone edge:16m;
+        name => $args{name} // 'edge', http2 => 0,
+        http => nginx_conf(%args) . <<~"CONF",
+            headgate_zone edge:@{[ $args{zone} // '16m' ]};
             headgate_redis 127.0.0.1:@{[ $redis->port ]};
             headgate_api_key_pepper_file $credentials->{pepper_file};
             headgate_jwt_key_file $credentials->{secret_file} alg=HS256;
-            headgate_plan bench rate=1000000000r/m rate=1000000000r/h;
+            $plans
             @{[ $args{http} // '' ]}
             CONF
-        server => <<~"CONF",
-            location = /events { $args{location} }
-            location = /status { headgate_status; }
-            CONF
+        server => "$args{locations} location = /status { headgate_status; }",
+        $args{no_start} ? (no_start => 1) : (),
     );
-    $t->wait_for('the edge to be ready', sub { eval { $edge->get('/status')->json->{redis}{state} eq 'ready' } });
+    wait_until_ready($t, $edge) if !$args{no_start};
     return $edge;
 }
 
-# The same nginx with only the peer module, which reads the body and answers `status` and `body`.
-sub floor_nginx ($t, %args) {
-    my $answer = $args{body} // '';
-    die "an answer with a quote in it\n" if $answer =~ /'/;
-    $answer = "'$answer'" if length $answer;
-    return $t->nginx(
-        name => 'floor', module => 0, http2 => 0, main => 'load_module ' . $t->peer_module('read_and_answer') . ';',
-        http   => $COMMON,
-        server => "location = /events { read_and_answer $args{status} $answer; }",
-    );
+sub wait_until_ready ($t, $edge) {
+    $t->wait_for('the edge to be ready', sub { eval { $edge->get('/status')->json->{redis}{state} eq 'ready' } });
 }
 
+# What wrk is told: events of a file with one token, or GETs with the credentials of a file in turn.
+sub post_load ($bodies_file, $token_file) { ['post.lua', $bodies_file, $token_file] }
+sub get_load ($credentials_file, $kind = 'token', @once) { ['get.lua', $credentials_file, $kind, @once] }
+
 # One run of wrk: one thread, so many connections, for `seconds`. Dies unless every request was answered
-# with less than 400. Options: nginx, seconds, bodies_file, token_file; optional redis, path.
+# with less than 400. Options: server (has `port` and `worker_pids`), load, seconds, path; optional redis.
 sub load_http ($t, %args) {
-    my @workers = $args{nginx}->worker_pids;
-    die 'one worker is measured, there are ' . @workers . "\n" if @workers != 1;
+    # The master listens before it forks.
+    my @workers;
+    $t->wait_for('one worker', sub { @workers = $args{server}->worker_pids; @workers == 1 });
     my $redis  = $args{redis};
-    my @before = (cpu_ns(@workers), $redis ? $redis->cpu_ns_total : 0);
+    my ($script, @words) = $args{load}->@*;
+    my $profile = $ENV{PERF} ? start_profile($t, %args) : undef;
+    my @before  = (cpu_ns(@workers), $redis ? $redis->cpu_ns_total : 0);
     my $said   = $t->json_of(
-        'wrk', '-t1', "-c$CONNECTIONS", "-d$args{seconds}s", '-s', $t->bench_file('wrk/post.lua'),
-        "http://127.0.0.1:" . $args{nginx}->port . ($args{path} // '/events'), '--', $args{bodies_file}, $args{token_file},
+        'wrk', '-t1', "-c$CONNECTIONS", "-d$args{seconds}s", '-s', $t->bench_file("wrk/$script"),
+        'http://127.0.0.1:' . $args{server}->port . $args{path}, '--', @words,
     );
     my @after = (cpu_ns(@workers), $redis ? $redis->cpu_ns_total : 0);
+    if ($profile) {
+        $profile->stop;
+        $t->forget($profile);
+    }
     $t->die_with_logs("wrk: $said->{lost} lost, $said->{refused} refused of $said->{requests}")
         if $said->{lost} || $said->{refused} || !$said->{requests};
     return {
@@ -92,6 +95,13 @@ sub load_http ($t, %args) {
         p99_ms   => $said->{p99_ms},
         ($redis ? (redis_us => ($after[1] - $before[1]) / 1000 / $said->{requests}) : ()),
     };
+}
+
+# PERF=1: perf records the measured process during the run, into build/bench/perf-<server>-<path>.data.
+sub start_profile ($t, %args) {
+    my $side = ($args{server}{name} // 'node') . ($args{path} =~ tr{/}{-}r);
+    my @perf = ('perf', 'record', '-q', '-F', 999, '-g', '-o', "$Headgate::Bench::World::DIRECTORY/perf-$side.data");
+    return $t->start(name => "perf $side", command => [@perf, '-p', $args{server}->worker_pids], stop_signal => 'INT', log => $t->path('perf.log'));
 }
 
 1;

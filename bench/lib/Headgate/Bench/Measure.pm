@@ -6,7 +6,7 @@ use Exporter qw(import);
 use IO::Handle ();
 use Time::HiRes qw(time);
 
-our @EXPORT_OK = qw(alternate cpu_ns fsync_ms median);
+our @EXPORT_OK = qw(alternate cpu_ns fsync_ms median memory_mib);
 
 # Processor time that all threads of the processes have used, user and system, in ns. The first number
 # of schedstat is exact; /proc/PID/stat counts in ticks of 10 ms. A thread that has ended is not counted.
@@ -38,6 +38,29 @@ sub alternate ($pairs, $say, $ours, $theirs) {
         }
     }
     return (\@ours, \@theirs);
+}
+
+# A process's memory in MiB: `resident`; `zone`, the resident part of its shared mapping of `zone_mib`; `private`,
+# what is in no other process, without the zone (the kernel calls a shared page private while one process alone
+# has touched it).
+sub memory_mib ($pid, $zone_mib) {
+    my %sum = (resident => 0, zone => 0, private => 0);
+    my ($found, $is_zone) = (0, 0);
+    open my $file, '<', "/proc/$pid/smaps" or die "/proc/$pid/smaps: $!\n";
+    while (<$file>) {
+        if (/^([0-9a-f]+)-([0-9a-f]+) ...(.)/) {
+            no warnings 'portable';
+            $is_zone = $3 eq 's' && hex($2) - hex($1) == $zone_mib << 20;
+            $found += $is_zone;
+        }
+        elsif (/^(Rss|Private_Dirty|Private_Clean): +(\d+) kB/) {
+            $sum{resident} += $2 if $1 eq 'Rss';
+            $sum{zone}     += $2 if $1 eq 'Rss' && $is_zone;
+            $sum{private}  += $2 if $1 ne 'Rss' && !$is_zone;
+        }
+    }
+    die "process $pid has $found mappings of $zone_mib MiB, not one\n" if $found != 1;
+    return { map { $_ => $sum{$_} / 1024 } keys %sum };
 }
 
 # How long the disk below a directory takes to make 4 KiB durable: (median, least, most) of 64 appends, in ms.

@@ -8,7 +8,7 @@ use Headgate::Bench::Measure qw(fsync_ms median);
 use POSIX qw(strftime);
 
 my $LINE         = '  %-42s %-26s %s';
-my $SUMMARY_LINE = '%-10s %10s %10s  %-28s %s';
+my $SUMMARY_LINE = '%-18s %10s %10s  %-38s %s';
 
 sub new ($class, $path) {
     open my $file, '>', $path or die "$path: $!\n";
@@ -55,12 +55,18 @@ sub spread (@values) {
 }
 
 # A row: title, against, conditions (lines of text), lines ([key, label], …; the first one is the figure that
-# is compared), ratio ('theirs/ours' or 'ours/theirs'), at_least, ours and theirs (lists of hashes, by pair).
+# is compared), ratio ('theirs/ours' or 'ours/theirs'), at_least, ours and theirs (lists of hashes, by pair);
+# or `skipped`: why it could not be measured.
 sub row ($self, %row) {
     my ($ours, $theirs) = @row{qw(ours theirs)};
     $self->print('');
     $self->print($row{title});
     $self->print("  against $row{against}");
+    if (defined $row{skipped}) {
+        $self->print("  skipped: $row{skipped}");
+        push $self->{rows}->@*, [$row{name}, '-', '-', $row{lines}[0][1], 'skipped'];
+        return;
+    }
     $self->print("  $_") for $row{conditions}->@*;
     $self->print(sprintf $LINE, @$ours . ' pairs: median (least..most)', 'ours', 'theirs');
     for my $line ($row{lines}->@*) {

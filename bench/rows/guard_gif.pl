@@ -1,0 +1,6 @@
+# A location behind authentication against the same without.
+use v5.36;
+
+use Headgate::Bench::Static qw(guard_row);
+
+return guard_row(kind => 'gif', at_least => 0.93);

@@ -1,0 +1,133 @@
+// See limit_rest.h.
+#include "ngx_module/limit_rest.h"
+
+#include <algorithm>
+
+#include "common/redis_scripts.h"
+#include "ngx_module/worker.h"
+
+namespace headgate::edge {
+
+namespace {
+
+// In the request's pool while one limiter after the other is asked.
+struct PendingRest {
+    RequestCtx* ctx;
+    std::int64_t events;
+    void (*after)(RequestCtx* ctx, void* data, RestOutcome outcome);
+    void* data;
+    ngx_msec_t begun_ms;
+    std::size_t next = 0;                  // of the location's limiters
+    const LimitCharge* current = nullptr;  // that Redis decides about
+    const LimitCharge* charged[kLimitersMax] = {};
+    std::size_t charged_count = 0;
+};
+static_assert(std::is_trivially_destructible_v<PendingRest>);
+
+std::string return_command(const LimitCharge& charge, std::int64_t age_us) {
+    std::string command;
+    RespWriter writer(command);
+    writer.array(4 + charge_arguments(charge));
+    writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(charge.key);
+    writer.bulk("0").bulk("0").bulk(charge.cost).bulk(age_us);
+    write_charge_windows(writer, charge);
+    return command;
+}
+
+// Nobody waits for the reply: a return that is lost costs the caller units, and grants nothing.
+void give_back(PendingRest* rest) {
+    // The clock is read once in a turn of the event loop: a return may look older than it is, never younger.
+    const auto age_us = static_cast<std::int64_t>(ngx_current_msec - rest->begun_ms + 1) * 1000;
+    for (std::size_t i = 0; i < rest->charged_count; ++i) {
+        const LimitCharge& charge = *rest->charged[i];
+        (void)current_worker(rest->ctx->r)
+            .limits()
+            .send_bytes(return_command(charge, age_us), charge.key, nullptr, nullptr);
+    }
+}
+
+void refuse_forever(RequestCtx* ctx) noexcept {
+    ctx->limit_refused = true;
+    ctx->limit_status = LimitStatus::kRejected;
+    ctx->retry_us = -1;
+}
+
+// The next limiter's charge; nullptr when there is none, or when it can never be granted.
+LimitCharge* next_charge(PendingRest* rest) {
+    RequestCtx* ctx = rest->ctx;
+    const auto& limiters = *loc_conf(ctx->r)->limits.list;
+    while (rest->next < limiters.size()) {
+        auto* charge = make_in_pool<LimitCharge>(ctx->r->pool);
+        if (charge == nullptr) {
+            throw std::bad_alloc();
+        }
+        const ChargeKind kind = make_charge(ctx->r, ctx, *limiters[rest->next++], *charge);
+        if (kind == ChargeKind::kBypass) {
+            continue;
+        }
+        charge->cost *= rest->events;
+        const bool fits = std::all_of(charge->windows.begin(), charge->windows.end(),
+                                      [charge](const RateWindow& window) { return charge->cost <= window.burst; });
+        if (kind == ChargeKind::kCharge && fits) {
+            return charge;
+        }
+        refuse_forever(ctx);
+        return nullptr;
+    }
+    return nullptr;
+}
+
+void after_one(RequestCtx* ctx, void* data, bool known) noexcept;
+
+std::optional<RestOutcome> advance(PendingRest* rest) {
+    rest->current = next_charge(rest);
+    if (rest->current == nullptr) {
+        return rest->ctx->limit_refused ? RestOutcome::kRefused : RestOutcome::kGranted;
+    }
+    if (!start_charge(rest->ctx, rest->current, after_one, rest)) {
+        return RestOutcome::kUnavailable;
+    }
+    return std::nullopt;
+}
+
+std::optional<RestOutcome> conclude(PendingRest* rest, std::optional<RestOutcome> outcome) {
+    if (outcome && *outcome != RestOutcome::kGranted) {
+        give_back(rest);
+    }
+    return outcome;
+}
+
+void after_one(RequestCtx* ctx, void* data, bool known) noexcept {
+    auto* rest = static_cast<PendingRest*>(data);
+    std::optional<RestOutcome> outcome = RestOutcome::kUnavailable;
+    try {
+        if (known && ctx->limit_refused) {
+            outcome = RestOutcome::kRefused;
+        } else if (known) {
+            rest->charged[rest->charged_count++] = rest->current;
+            outcome = advance(rest);
+        }
+        outcome = conclude(rest, outcome);
+    } catch (const std::exception& e) {
+        ngx_log_error(NGX_LOG_ERR, ctx->r->connection->log, 0, "headgate: %s", e.what());
+    }
+    if (outcome) {
+        rest->after(ctx, rest->data, *outcome);
+    }
+}
+
+}  // namespace
+
+std::optional<RestOutcome> charge_rest(RequestCtx* ctx, std::int64_t events,
+                                       void (*after)(RequestCtx* ctx, void* data, RestOutcome outcome), void* data) {
+    if (events < 1 || !loc_conf(ctx->r)->limits.any()) {
+        return RestOutcome::kGranted;
+    }
+    auto* rest = make_in_pool<PendingRest>(ctx->r->pool, PendingRest{ctx, events, after, data, ngx_current_msec});
+    if (rest == nullptr) {
+        throw std::bad_alloc();
+    }
+    return conclude(rest, advance(rest));
+}
+
+}  // namespace headgate::edge
