@@ -8,7 +8,7 @@ MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build module sidecar run test unit asan asan-unit-build fuzz tidy format bench install clean
+.PHONY: help deps build module sidecar run test unit asan asan-unit-build fuzz valgrind test-mainline tidy format bench install clean
 
 help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
@@ -19,6 +19,8 @@ help:
 	@echo 'make asan           unit tests and all integration tests under AddressSanitizer'
 	@echo 'make bench          the benchmark table; ROWS="publish memory" only these rows'
 	@echo 'make fuzz           each fuzzer for FUZZ_SECONDS=60, from its committed corpus'
+	@echo 'make valgrind       some integration tests under memcheck; T= others'
+	@echo 'make test-mainline NGINX_SOURCE=DIR   integration tests with an nginx built from there'
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
 	@echo 'make clean'
@@ -57,6 +59,21 @@ asan:
 fuzz:
 	@scripts/install_deps.sh build test fuzz
 	@scripts/fuzz.sh
+
+# The module's tests under memcheck, in a bounded form: each file takes a few minutes' processor time.
+VALGRIND_T ?= t/10-*.t t/11-*.t t/13-*.t t/17-*.t t/19-*.t t/20-*.t
+valgrind:
+	@scripts/install_deps.sh build run test valgrind
+	@$(MAKE) --no-print-directory module
+	@HEADGATE_TEST_VALGRIND=1 prove -j$(JOBS) --timer -It/lib $(or $(T),$(VALGRIND_T))
+
+# The same tests with another nginx, built from its sources: NGINX_SOURCE=DIR, a release or its repository.
+MAINLINE_T ?= t/0[056]-*.t t/1*.t t/20-*.t t/30-*.t t/36-*.t t/61-*.t
+test-mainline:
+	@scripts/install_deps.sh build run test
+	@NGINX_SOURCE=$(NGINX_SOURCE) scripts/build_module.sh mainline
+	@HEADGATE_NGINX=$(CURDIR)/build/mainline/nginx HEADGATE_MODULE=$(CURDIR)/build/mainline/ngx_http_headgate_module.so \
+	    prove -j$(JOBS) --timer -It/lib $(or $(T),$(MAINLINE_T))
 
 tidy:
 	@scripts/install_deps.sh build test tidy

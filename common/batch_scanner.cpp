@@ -40,7 +40,7 @@ BatchStatus BatchScanner::finish() {
     if (expect_ == Expect::kInOtherBody && scanner_.finish() != ScanStatus::kInvalidJson) {
         return BatchStatus::kNotArray;
     }
-    fail("the body ends before the JSON value does", consumed_bytes_);
+    fail("it ends before the JSON value does", consumed_bytes_);
     return outcome_;
 }
 

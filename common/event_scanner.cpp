@@ -124,7 +124,7 @@ ScanStatus EventScanner::finish() noexcept {
                                  number_ == Number::kFraction || number_ == Number::kExponent;
     const bool token_complete = token_ == Token::kNone || (token_ == Token::kNumber && number_complete);
     if (expect_ != Expect::kEnd || !token_complete) {
-        fail("the body ends before the JSON value does", nullptr);
+        fail("it ends before the JSON value does", nullptr);
         return ScanStatus::kInvalidJson;
     }
     problems_ = floor_ == 1 ? shape_problems() : std::uint32_t{kBodyNotObject};

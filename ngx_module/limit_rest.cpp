@@ -2,6 +2,7 @@
 #include "ngx_module/limit_rest.h"
 
 #include <algorithm>
+#include <chrono>
 
 #include "common/redis_scripts.h"
 #include "ngx_module/worker.h"
@@ -16,13 +17,19 @@ struct PendingRest {
     std::int64_t events;
     void (*after)(RequestCtx* ctx, void* data, RestOutcome outcome);
     void* data;
-    ngx_msec_t begun_ms;
+    std::int64_t begun_us;
     std::size_t next = 0;                  // of the location's limiters
     const LimitCharge* current = nullptr;  // that Redis decides about
     const LimitCharge* charged[kLimitersMax] = {};
     std::size_t charged_count = 0;
 };
 static_assert(std::is_trivially_destructible_v<PendingRest>);
+
+// nginx reads its own clock once in a turn of the event loop: too seldom here.
+std::int64_t clock_us() noexcept {
+    using namespace std::chrono;
+    return duration_cast<microseconds>(steady_clock::now().time_since_epoch()).count();
+}
 
 std::string return_command(const LimitCharge& charge, std::int64_t age_us) {
     std::string command;
@@ -36,8 +43,8 @@ std::string return_command(const LimitCharge& charge, std::int64_t age_us) {
 
 // Nobody waits for the reply: a return that is lost costs the caller units, and grants nothing.
 void give_back(PendingRest* rest) {
-    // The clock is read once in a turn of the event loop: a return may look older than it is, never younger.
-    const auto age_us = static_cast<std::int64_t>(ngx_current_msec - rest->begun_ms + 1) * 1000;
+    // Counted from before the charge was queued: a return may look older than it is, never younger.
+    const std::int64_t age_us = clock_us() - rest->begun_us;
     for (std::size_t i = 0; i < rest->charged_count; ++i) {
         const LimitCharge& charge = *rest->charged[i];
         (void)current_worker(rest->ctx->r)
@@ -123,7 +130,7 @@ std::optional<RestOutcome> charge_rest(RequestCtx* ctx, std::int64_t events,
     if (events < 1 || !loc_conf(ctx->r)->limits.any()) {
         return RestOutcome::kGranted;
     }
-    auto* rest = make_in_pool<PendingRest>(ctx->r->pool, PendingRest{ctx, events, after, data, ngx_current_msec});
+    auto* rest = make_in_pool<PendingRest>(ctx->r->pool, PendingRest{ctx, events, after, data, clock_us()});
     if (rest == nullptr) {
         throw std::bad_alloc();
     }

@@ -41,6 +41,7 @@ ngx_int_t respond_created(ngx_http_request_t* r, RequestCtx* ctx) {
 ngx_int_t respond_replayed(ngx_http_request_t* r, RequestCtx* ctx, std::string_view first_id) {
     ngx_memcpy(ctx->event.id, first_id.data(), kEventIdBytes);
     ctx->published = true;
+    count(current_worker(r).counters().events_replayed);
     add_header(r, "Idempotent-Replayed", "true");
     return respond_pending(r, NGX_HTTP_OK, first_id);
 }
@@ -48,6 +49,7 @@ ngx_int_t respond_replayed(ngx_http_request_t* r, RequestCtx* ctx, std::string_v
 // NGX_DONE: the reply will end the request. Else: what to finalize it with.
 ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     BodyView body(r);
+    const std::string key = event_command_key(ctx->event);
     RedisCommand* command = build_event_command(r, ctx, ctx->event, ctx->fused, body);
     if (command == nullptr) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -57,7 +59,7 @@ ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     command->lender = ctx;
     command->released = unpin;
     pin(ctx);
-    if (!current_worker(r).events().send(command, event_command_key(ctx->event), &ctx->event.hops)) {
+    if (!current_worker(r).events().send(command, key, &ctx->event.hops)) {
         unpin(ctx);
         delete command;
         return respond_not_stored(r);
@@ -201,6 +203,9 @@ ngx_int_t publish_event(ngx_http_request_t* r, RequestCtx* ctx) {
     }
     if (const std::string_view obstacle = publish_obstacle(r, body.bytes()); !obstacle.empty()) {
         return respond_not_stored(r, obstacle);
+    }
+    if (shard_is_full(r, ctx->event)) {
+        return respond_not_stored(r, kBacklogFull);
     }
     ctx->traceparent = find_traceparent(r);
     worker.add_inflight(ctx, body.bytes());

@@ -46,10 +46,15 @@ void count_stored(ngx_http_request_t* r, const OutgoingEvent& event) noexcept {
 
 std::string_view publish_obstacle(ngx_http_request_t* r, std::uint64_t body_bytes) noexcept {
     Worker& worker = current_worker(r);
+    worker.backlog().touch();
     if (!worker.events().meta().may_publish() && worker.events().ready()) {
         return kNotStored;  // the reason is in the error log, at emerg
     }
     return worker.inflight_bytes() + body_bytes > loc_conf(r)->publish.inflight_bytes ? kNotStored : std::string_view();
+}
+
+bool shard_is_full(ngx_http_request_t* r, const OutgoingEvent& event) noexcept {
+    return current_worker(r).backlog().is_full(event.shard, loc_conf(r)->publish.backlog_max);
 }
 
 }  // namespace headgate::edge

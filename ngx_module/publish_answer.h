@@ -29,5 +29,7 @@ void count_stored(ngx_http_request_t* r, const OutgoingEvent& event) noexcept;
 // Why nothing of this body can be sent now; empty: it can. Redis is known not to take events, or too many bytes are
 // in flight already.
 [[nodiscard]] std::string_view publish_obstacle(ngx_http_request_t* r, std::uint64_t body_bytes) noexcept;
+// After that: does the event's shard hold too many already?
+[[nodiscard]] bool shard_is_full(ngx_http_request_t* r, const OutgoingEvent& event) noexcept;
 
 }  // namespace headgate::edge

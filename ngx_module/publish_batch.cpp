@@ -131,6 +131,7 @@ void on_item_reply(void* asker, RedisOutcome outcome, const redisReply* reply) n
 bool send_item(BatchItem& item) noexcept {
     Batch& batch = *item.batch;
     try {
+        const std::string key = event_command_key(item.event);
         RedisCommand* command = build_event_command(batch.r, batch.ctx, item.event, nullptr, batch.body);
         if (command == nullptr) {
             return false;
@@ -142,7 +143,7 @@ bool send_item(BatchItem& item) noexcept {
         item.command = command;
         pin(batch.ctx);
         ++batch.unanswered;
-        if (current_worker(batch.r).events().send(command, event_command_key(item.event), &item.event.hops)) {
+        if (current_worker(batch.r).events().send(command, key, &item.event.hops)) {
             return true;
         }
         --batch.unanswered;
@@ -185,6 +186,7 @@ void judge_item(BatchItem& item, const redisReply* reply, bool replicated) {
             return;
         case EventFate::kReplayed:
             item.stored = item.replayed = true;
+            count(current_worker(item.batch->r).counters().events_replayed);
             ngx_memcpy(item.event.id, answer.first_id.data(), kEventIdBytes);
             return;
         case EventFate::kConflict:
@@ -243,7 +245,12 @@ ngx_int_t send_batch(Batch& batch) {
     batch.sending = true;
     for (BatchItem& item : batch.items) {
         item.batch = &batch;
-        if (item.status == 0 && !send_item(item)) {
+        if (item.status != 0) {
+            continue;
+        }
+        if (shard_is_full(batch.r, item.event)) {
+            reject(item, NGX_HTTP_SERVICE_UNAVAILABLE, kBacklogFull);
+        } else if (!send_item(item)) {
             reject(item, NGX_HTTP_SERVICE_UNAVAILABLE, kNotStored);
         }
     }

@@ -17,6 +17,8 @@ constexpr StatusRow kRows[] = {
 
     {"published", "events", "events_published_total", "Events that Redis has acknowledged.",
      HEADGATE_COUNTER(events_published)},
+    {"published", "replayed", "events_replayed_total", "Events that had been published under their Idempotency-Key.",
+     HEADGATE_COUNTER(events_replayed)},
     {"published", "not_stored", "events_not_stored_total", "Events answered with 503.",
      HEADGATE_COUNTER(events_failed)},
     {"published", "payload_bytes", "payload_bytes_total", "Bytes of the payloads of published events.",

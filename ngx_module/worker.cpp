@@ -27,6 +27,7 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     for (const auto& redis : conf.redis) {
         make_service(conf, *redis, cycle->log);
     }
+    backlog_ = std::make_unique<Backlog>(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log);
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;
     refresh_event_.handler = on_refresh_event;

@@ -2,6 +2,7 @@
 // it has in flight. Begins in init_process and ends in exit_process.
 #pragma once
 
+#include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
@@ -21,11 +22,11 @@ class Worker {
     // The Redis of each kind of data; several may be one and the same.
     [[nodiscard]] RedisService& events() noexcept { return redis_of(RedisRole::kEvents); }
     [[nodiscard]] RedisService& limits() noexcept { return redis_of(RedisRole::kLimits); }
-    [[nodiscard]] RedisService& keys() noexcept {
-        return redis_of(RedisRole::kKeys);
-    }  // key:*, revoked, control, usage
+    // key:*, revoked, control, usage
+    [[nodiscard]] RedisService& keys() noexcept { return redis_of(RedisRole::kKeys); }
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() noexcept { return &limits() == &events() && events().joins_keys(); }
+    [[nodiscard]] Backlog& backlog() noexcept { return *backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
@@ -48,6 +49,7 @@ class Worker {
     RedisGauge redis_gauge_;                            // outlives the services
     std::vector<std::unique_ptr<RedisService>> redis_;  // those that have a role
     std::array<RedisService*, kRedisRoles> roles_{};
+    std::unique_ptr<Backlog> backlog_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};

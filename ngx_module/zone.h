@@ -3,6 +3,7 @@
 #pragma once
 
 #include "ngx_module/auth_status.h"
+#include "ngx_module/backlog.h"
 #include "ngx_module/ngx.h"
 #include "ngx_module/zone_cache.h"
 
@@ -20,6 +21,7 @@ struct CountersOf {
     Word refused[kAuthStatusCount];
 
     Word events_published;  // acknowledged by Redis
+    Word events_replayed;   // under an Idempotency-Key: stored before
     Word events_failed;     // answered 503
     Word payload_bytes;
     Word payload_bytes_copied;
@@ -48,6 +50,8 @@ struct ZoneShared : Counters {
     };
     Worker workers[kWorkerSlotsMax];
 
+    BacklogShared backlog;
+
     // Each worker counts on cache lines of its own. A slot's counters are made for the first worker that has the slot
     // and go on with the next one: what a worker that died has counted stays counted, and no total ever falls.
     Counters* counters[kWorkerSlotsMax];
@@ -63,7 +67,7 @@ struct ZoneShared : Counters {
 };
 static_assert(std::is_trivially_destructible_v<ZoneShared>);
 inline constexpr ngx_uint_t kZoneLayout =
-    1'000'000 * 2 + sizeof(ZoneShared);  // raise the factor with any change within
+    1'000'000 * 3 + sizeof(ZoneShared);  // raise the factor with any change within
 
 inline void count(ngx_atomic_t& counter, ngx_atomic_int_t by = 1) noexcept { (void)ngx_atomic_fetch_add(&counter, by); }
 

@@ -10,6 +10,7 @@
 #   tidy      clang-tidy and clang-format
 #   bench     the load generator and the peers (npm packages go to bench/peers/fastify/node_modules)
 #   fuzz      clang with libFuzzer
+#   valgrind  memcheck
 #   root      debootstrap, for scripts/fresh_root.sh
 #   runtime   only what an installed module and sidecar need (the last stage of the Dockerfile)
 set -euo pipefail
@@ -25,6 +26,7 @@ packages_of_group() {
         tidy) echo "clang-tidy clang-format" ;;
         bench) echo "wrk redis-tools libnginx-mod-http-lua lua-cjson $(node_packages)" ;;
         fuzz) echo "clang-14 libclang-rt-14-dev" ;;
+        valgrind) echo "valgrind" ;;
         root) echo "debootstrap" ;;
         runtime) echo "nginx ca-certificates libhiredis0.14 libjansson4 libssl3 libboost-json1.81.0
                        libboost-url1.81.0 libcurl4 libsqlite3-0 libspdlog1.10" ;;

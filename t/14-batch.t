@@ -145,7 +145,8 @@ is $redis->event_count, $before, 'of all these nothing is stored';
     is $with->(5)->status, 429, 'the second limit refuses';
     my $left = $with->(1);
     is $left->status, 200, '... one unit of it was spent, one more passes';
-    like $left->header('RateLimit'), qr/\A"hour";r=8;t=\d+, "hour";r=1;t=\d+\z/, '... and the first limit has lost no more than one unit to the refused batch';
+    # What is returned is worth a little less with each moment that it was away: 7 when that moment has not yet passed again.
+    like $left->header('RateLimit'), qr/\A"hour";r=[78];t=\d+, "hour";r=1;t=\d+\z/, '... and of the first limit the other four have come back';
 
     my $dear = send_batch('[' . join(',', (event()) x 3) . ']', target => '/cost', headers => ['X-Cost' => 3]);
     is $dear->header('X-RateLimit-Remaining'), 1, 'a cost is charged for each event';

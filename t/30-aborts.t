@@ -21,11 +21,14 @@ my $ABORTS = $ENV{HEADGATE_TEST_ABORTS} // 1000;
 my $t     = Headgate::Test->new;
 my $redis = $t->redis(appendfsync => 'no');
 my $proxy = $t->proxy(to_port => $redis->port);
-my $asan  = -e $t->root . '/build/asan/ngx_http_headgate_module.so' || $ENV{HEADGATE_ASAN_MODULE};
+# (That build is for Debian's nginx.)
+my $asan  = !$ENV{HEADGATE_NGINX} && -e $t->root . '/build/asan/ngx_http_headgate_module.so' || $ENV{HEADGATE_ASAN_MODULE};
 diag 'without AddressSanitizer: build/asan is not there' if !$asan;
 my $edge = Headgate::Edge->start(
     $t, redis => $redis, redis_address => '127.0.0.1:' . $proxy->port, redis_options => 'timeout=30s connect_timeout=5s',
-    asan => $asan ? 1 : 0, locations => 'location = /connections { stub_status; access_log off; }',
+    asan => $asan ? 1 : 0, locations => 'location = /connections { stub_status; access_log off; }'
+        . ' location = /batch { headgate_auth jwt; headgate_publish batch; }'
+        . ' location = /charged { headgate_auth jwt; headgate_limit plan default_plan=unlimited; headgate_publish batch; }',
     http => 'client_body_buffer_size 48k; keepalive_requests 1000000;',
 );
 # A token needs nothing from Redis: while that stalls, requests still come as far as their XADD.
@@ -40,6 +43,16 @@ sub body_of ($bytes) {
 sub request_of ($bytes) {
     return Headgate::Http->format_request('POST', '/events', headers => [$edge->headers(token => $token)], body => body_of($bytes));
 }
+# The same bytes as a batch of up to six events, every second one with an Idempotency-Key.
+sub batch_of ($bytes, $target = '/batch') {
+    my $count = 1 + int rand 6;
+    my $body  = '[' . join(',', map { body_of(int $bytes / $count) } 1 .. $count) . ']';
+    my @key   = rand() < 0.5 ? ('Idempotency-Key' => rand) : ();
+    return Headgate::Http->format_request('POST', $target, headers => [$edge->headers(token => $token), @key], body => $body);
+}
+# Every second one is a batch.
+my $requests_made = 0;
+sub any_of ($bytes) { return $requests_made++ % 2 ? batch_of($bytes) : request_of($bytes) }
 
 my $checked = 0;
 sub check_stored ($stage) {
@@ -112,9 +125,9 @@ sub gone_in_log () {
 
 # Opens clients, sends each what it gets to send, waits for the moment, and drops them all. While a
 # request's bytes are half written its connection stays (that is what is tested): then the log tells.
-sub in_rounds ($round_size, $send, $moment, $pinned = 0, $after = sub { }) {
-    for (my $done = 0; $done < $ABORTS;) {
-        my $count   = $ABORTS - $done < $round_size ? $ABORTS - $done : $round_size;
+sub in_rounds ($round_size, $send, $moment, $pinned = 0, $after = sub { }, $aborts = $ABORTS) {
+    for (my $done = 0; $done < $aborts;) {
+        my $count   = $aborts - $done < $round_size ? $aborts - $done : $round_size;
         my @clients = map { my $client = $edge->nginx->connect; $send->($client); $client } 1 .. $count;
         $moment->($count);
         my $gone_before = gone_in_log();
@@ -141,7 +154,7 @@ my $connects = $edge->status->{redis}{connects};
 
 with_load(
     headers => sub {
-        in_rounds(50, sub ($client) { my $bytes = request_of(1000); $client->send_bytes(substr $bytes, 0, rand index $bytes, "\r\n\r\n") }, sub ($) { });
+        in_rounds(50, sub ($client) { my $bytes = any_of(1000); $client->send_bytes(substr $bytes, 0, rand index $bytes, "\r\n\r\n") }, sub ($) { });
     }
 );
 next_is_right('headers');
@@ -151,7 +164,7 @@ with_load(
         in_rounds(
             50,
             sub ($client) {
-                my $bytes = request_of(40_000);
+                my $bytes = any_of(40_000);
                 my $body  = 4 + index $bytes, "\r\n\r\n";
                 $client->send_bytes(substr $bytes, 0, $body + int rand length($bytes) - $body);
             },
@@ -162,8 +175,12 @@ with_load(
 next_is_right('mid-body');
 
 # The whole request at once, and gone before anything was awaited.
-with_load(queued => sub { in_rounds(50, sub ($client) { $client->send_bytes(request_of(1000 + int rand 60_000)) }, sub ($) { }) });
+with_load(queued => sub { in_rounds(50, sub ($client) { $client->send_bytes(any_of(1000 + int rand 60_000)) }, sub ($) { }) });
 next_is_right('queued');
+
+# A batch asks its limits twice: before the body and after the scan.
+with_load(charged => sub { in_rounds(20, sub ($client) { $client->send_bytes(batch_of(1000 + int rand 20_000, '/charged')) }, sub ($) { }, 0, sub { }, $ABORTS / 5) });
+next_is_right('charged');
 
 # Half of the bodies lie in memory, half in temporary files.
 with_load(
@@ -173,9 +190,9 @@ with_load(
             25,
             sub ($client) {
                 $proxy->command('stall_requests');
-                my $size = $sent++ % 2 ? 90_000 : 40_000;
+                my $size = $sent++ % 4 < 2 ? 90_000 : 40_000;
                 $bytes += $size;
-                $client->send_bytes(request_of($size));
+                $client->send_bytes(any_of($size));
             },
             sub ($count) {
                 $t->wait_for(
@@ -199,7 +216,7 @@ with_load(
             sub ($client) {
                 $proxy->command('stall_replies');
                 $requests //= $proxy->stats->{requests};
-                $client->send_bytes(request_of(2000));
+                $client->send_bytes(any_of(2000));
             },
             sub ($count) {
                 $t->wait_for('the commands to have left', sub { $proxy->stats->{requests} >= $requests + $count * 2000 }, 60);
@@ -216,7 +233,7 @@ is $edge->status->{redis}{connects}, $connects, 'all of it happened on one and t
 
 # The same, when the connection breaks under a half-written command.
 $proxy->command('stall_requests');
-my @clients = map { my $client = $edge->nginx->connect; $client->send_bytes(request_of(200_000)); $client } 1 .. 20;
+my @clients = map { my $client = $edge->nginx->connect; $client->send_bytes(any_of(200_000)); $client } 1 .. 20;
 $t->wait_for('bodies to pile up', sub { $edge->status->{published}{inflight_bytes} >= 20 * 200_000 });
 abort($clients[$_], $_) for 0 .. 9;
 $proxy->command('drop');

@@ -25,8 +25,9 @@ my $plain = $t->nginx(
 );
 
 my $key   = $edge->add_key;
+my $token = $edge->token(claims => { plan => 'unlimited' });
 my @kinds = map { Headgate::Http->format_request($_->@*) } (
-    ['POST', '/events', headers => [$edge->headers(token => $edge->token(claims => { plan => 'unlimited' }))], body => Headgate::Edge::event_body()],
+    ['POST', '/events', headers => [$edge->headers(token => $token)], body => Headgate::Edge::event_body()],
     ['POST', '/events', headers => [$edge->headers(key => $key)], body => Headgate::Edge::event_body(payload => { data => 'x' x 2000 })],
     ['GET', '/page', headers => ['X-API-Key' => $key]],
 );
@@ -92,7 +93,7 @@ sub all_stored ($name, $ours) {
 # -- QUIT with requests in flight ---------------------------------------------------------------------------
 {
     my $event   = Headgate::Edge::event_body(payload => { data => 'x' x 1000 });
-    my $bytes   = Headgate::Http->format_request('POST', '/events', headers => [$edge->headers(key => $key)], body => $event);
+    my $bytes   = Headgate::Http->format_request('POST', '/events', headers => [$edge->headers(token => $token)], body => $event);
     my @waiting = map { $nginx->connect } 1 .. 8;
     # The last of them is still on its way in: its worker has closed its idle connection to Redis when it comes.
     my ($half, $rest) = (substr($bytes, 0, length($bytes) - 100), substr $bytes, -100);
@@ -100,8 +101,7 @@ sub all_stored ($name, $ours) {
     $slow->send_bytes($half);
     $redis->process->signal('STOP');
     $_->send_bytes($bytes) for @waiting;
-    # Keys are looked up first: requests that wait for that have nothing in flight yet.
-    $t->wait_for('them to wait', sub { my $s = $edge->status->{redis}; $s->{commands} - $s->{replies} >= 2 * @waiting });
+    $t->wait_for('them to wait', sub { $edge->status->{published}{inflight_bytes} >= 1000 * @waiting });
     my $master = $nginx->process;
     $master->signal('QUIT');
     $t->wait_for('the listening sockets to be closed', sub { !eval { $nginx->connect->close; 1 } });

@@ -2,7 +2,7 @@
 # ports of its own. Teardown reads its whole error log.
 #
 # HEADGATE_NGINX names another nginx (built from its sources, say), HEADGATE_MODULE the module to load into it;
-# HEADGATE_TEST_ASAN=1 or asan => 1 takes the one built
+# HEADGATE_TEST_VALGRIND=1 runs it under memcheck, HEADGATE_TEST_ASAN=1 or asan => 1 takes the one built
 # with AddressSanitizer.
 package Headgate::Nginx;
 use v5.36;
@@ -21,6 +21,21 @@ sub start ($class, $t, %args) {
     $self->{access_log} = "$self->{dir}/access.log";
     $self->configure(%args);
     return $self if $args{no_start};
+    $self->launch;
+    $t->on_stop(sub { Headgate::Http->close_all });
+    $t->on_teardown(sub { $self->complaints });
+    return $self;
+}
+
+# An nginx for a configuration that was written elsewhere, judged like any other. conf, port (one it listens on), access_log.
+sub adopt_configuration ($class, $t, %args) {
+    my $name = $args{name};
+    my $self = bless {
+        t => $t, name => $name, dir => $t->dir($name), asan => $ENV{HEADGATE_TEST_ASAN}, expected => [],
+        foreground => 'daemon off; error_log ' . $t->path("$name/error.log") . ' info; pid ' . $t->path("$name/nginx.pid") . ';', %args,
+    }, $class;
+    $self->{foreground} .= ' user root root;' if $> == 0;
+    $self->{error_log} = "$self->{dir}/error.log";
     $self->launch;
     $t->on_stop(sub { Headgate::Http->close_all });
     $t->on_teardown(sub { $self->complaints });
@@ -88,7 +103,24 @@ sub executable ($class_or_self) {
     return $found // die "no nginx\n";
 }
 
-sub command ($self) { return ($self->executable, '-p', $self->{dir}, '-e', $self->{error_log}, '-c', $self->{conf}) }
+# Under memcheck, whose findings are complaints of teardown. Leaks of what is reachable at exit are no errors: nginx frees
+# its pools, not the library's tables.
+sub valgrind ($self) {
+    return () if !$ENV{HEADGATE_TEST_VALGRIND} || $self->{asan};
+    return (
+        'valgrind', '-q', "--log-file=$self->{dir}/valgrind.%p", '--trace-children=yes', '--keep-debuginfo=yes', '--leak-check=full',
+        '--show-leak-kinds=definite', '--errors-for-leak-kinds=definite', '--num-callers=25',
+        '--suppressions=' . $self->{t}->root . '/t/valgrind.supp',
+    );
+}
+
+sub command ($self) {
+    return (
+        $self->valgrind,
+        $self->executable, '-p', $self->{dir}, '-e', $self->{error_log}, '-c', $self->{conf},
+        $self->{foreground} ? ('-g', $self->{foreground}) : (),
+    );
+}
 
 sub launch ($self) {
     my $t = $self->{t};
@@ -96,7 +128,7 @@ sub launch ($self) {
     return $self->launch_daemon if $self->{daemon};
     $self->{process} = $t->start(
         name => $self->{name}, command => [$self->command], env => $self->environment, log => "$self->{dir}/stderr.log",
-        stop_signal => 'QUIT', stop_seconds => 15,
+        stop_signal => 'QUIT', stop_seconds => $ENV{HEADGATE_TEST_VALGRIND} ? 60 : 15,
     );
     $t->wait_for_port($self->{port}, $self->{process});
     # The pid file appears when workers are about to be forked: signals are understood from then on.
@@ -200,9 +232,9 @@ sub complaints ($self) {
         next if grep { $line =~ $_ } $self->{expected}->@*;
         push @found, "$self->{name}: $line";
     }
-    for my $report (glob "$self->{dir}/asan.*") {
+    for my $report (glob "$self->{dir}/asan.* $self->{dir}/valgrind.*") {
         open my $file, '<', $report or next;
-        my @lines = <$file>;
+        my @lines = <$file> or next;
         push @found, "$self->{name}: sanitizer report $report:", map { s/\n//r } splice @lines, 0, 60;
     }
     $self->{t}{keep} = 1 if @found;

@@ -117,7 +117,7 @@ sub on_stop ($self, $closer) { push $self->{closers}->@*, $closer }
 
 # Polls until the condition returns something true; dies with the logs at the deadline.
 sub wait_for ($self, $what, $condition, $seconds = 15) {
-    my $deadline = time + $seconds;
+    my $deadline = time + $seconds * ($ENV{HEADGATE_TEST_VALGRIND} ? 4 : 1);
     my $pause    = 0.002;
     while (1) {
         my $value = $condition->();
