@@ -8,7 +8,7 @@ MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build module sidecar run test unit asan asan-unit-build fuzz valgrind test-mainline tidy format bench install clean
+.PHONY: help deps build module sidecar run test unit asan asan-unit-build fuzz valgrind property test-mainline tidy format bench install clean
 
 help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
@@ -21,6 +21,7 @@ help:
 	@echo 'make fuzz           each fuzzer for FUZZ_SECONDS=60, from its committed corpus'
 	@echo 'make valgrind       some integration tests under memcheck; T= others'
 	@echo 'make test-mainline NGINX_SOURCE=DIR   integration tests with an nginx built from there'
+	@echo 'make property       the long runs of the property tests; N= schedules, SEED= the first'
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
 	@echo 'make clean'
@@ -52,6 +53,12 @@ unit:
 	@scripts/install_deps.sh build test
 	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON
 	@ctest --test-dir build/cmake --output-on-failure -j$(JOBS)
+
+property:
+	@scripts/install_deps.sh build test
+	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON -- test_lease
+	@HEADGATE_LEASE_SCHEDULES=$(or $(N),500000) HEADGATE_LEASE_SEED=$(or $(SEED),$$RANDOM$$RANDOM) \
+	    build/cmake/lua-free-tests/test_lease
 
 asan:
 	@scripts/test.sh --asan $(T)

@@ -90,6 +90,8 @@ LimitDecision gcra_charge(std::span<const RateWindow> windows, std::span<std::in
     return decision;
 }
 
+std::int64_t gcra_cost_us(const RateWindow& window, std::int64_t n) noexcept { return Window(window).cost(n); }
+
 void append_ratelimit_policy(std::string& out, std::span<const RateWindow> windows) {
     std::string text;
     for (const RateWindow& window : windows) {

@@ -38,6 +38,9 @@ LimitDecision gcra_charge(std::span<const RateWindow> windows, std::span<std::in
                           std::int64_t need, std::int64_t ahead, std::int64_t ret, std::int64_t ret_age_us,
                           std::span<WindowState> states) noexcept;
 
+// What n units cost in a window, in µs; n is at most its burst.
+[[nodiscard]] std::int64_t gcra_cost_us(const RateWindow& window, std::int64_t n) noexcept;
+
 // Values of the headers. Appended to `out`.
 void append_ratelimit_policy(std::string& out, std::span<const RateWindow> windows);  // "minute";q=60;w=60, …
 void append_ratelimit(std::string& out, std::span<const RateWindow> windows,

@@ -35,6 +35,11 @@ class RespWriter {
         auto end = std::to_chars(digits, digits + sizeof digits, number).ptr;
         return bulk(std::string_view(digits, static_cast<std::size_t>(end - digits)));
     }
+    // What has been written before, as RESP.
+    RespWriter& raw(std::string_view bytes) {
+        out_.append(bytes);
+        return *this;
+    }
     template <typename... Args>
     RespWriter& command(const Args&... args) {
         array(sizeof...(args));

@@ -24,7 +24,7 @@ char* parse_plan(ngx_conf_t* cf, MainConf* conf) {
     if (!windows) {
         return conf_fail(cf, "%s", windows.error().message.c_str());
     }
-    plan->windows = std::move(*windows);
+    plan->windows = std::make_unique<LimitWindows>(kPlanBucket, std::move(*windows));
     conf->plans.push_back(std::move(plan));
     return kConfOk;
 }
@@ -67,8 +67,8 @@ char* parse_limit(ngx_conf_t* cf, LocConf* conf) {
         if (!windows) {
             return conf_fail(cf, "%s", windows.error().message.c_str());
         }
-        limit->windows = std::move(*windows);
         limit->name = limit->name.empty() ? rates : limit->name;
+        limit->windows = std::make_unique<LimitWindows>(limit->name, std::move(*windows));
     }
     auto* limits = list_in_pool(cf, conf->limits.list);
     if (limits->size() == kLimitersMax) {
@@ -90,9 +90,40 @@ char* parse_limit_mode(ngx_conf_t* cf, LocConf* conf) {
     return kConfOk;
 }
 
+char* parse_limit_on_error(ngx_conf_t* cf, LocConf* conf) {
+    const std::string_view action = view(arguments(cf)[0]);
+    if (conf->limits.on_error != NGX_CONF_UNSET_UINT) {
+        return conf_fail(cf, "is duplicate");
+    }
+    if (action != "local" && action != "allow" && action != "deny") {
+        return conf_fail(cf, "invalid value \"%V\": local, allow or deny", &arguments(cf)[0]);
+    }
+    conf->limits.on_error = static_cast<ngx_uint_t>(action == "local"   ? LimitOnError::kLocal
+                                                    : action == "allow" ? LimitOnError::kAllow
+                                                                        : LimitOnError::kDeny);
+    return kConfOk;
+}
+
+char* parse_limit_status(ngx_conf_t* cf, LocConf* conf) {
+    ngx_str_t& text = arguments(cf)[0];
+    if (conf->limits.status != NGX_CONF_UNSET_UINT) {
+        return conf_fail(cf, "is duplicate");
+    }
+    const ngx_int_t status = ngx_atoi(text.data, text.len);
+    if (status < 400 || status > 599) {
+        return conf_fail(cf, "invalid status \"%V\": 400 to 599", &text);
+    }
+    conf->limits.status = static_cast<ngx_uint_t>(status);
+    return kConfOk;
+}
+
 char* merge_limits(ngx_conf_t* cf, const LimitsConf& prev, LocConf& loc) {
     LimitsConf& conf = loc.limits;
     ngx_conf_merge_uint_value(conf.mode, prev.mode, static_cast<ngx_uint_t>(LimitMode::kLease));
+    ngx_conf_merge_uint_value(conf.on_error, prev.on_error, static_cast<ngx_uint_t>(LimitOnError::kLocal));
+    ngx_conf_merge_uint_value(conf.status, prev.status, static_cast<ngx_uint_t>(NGX_HTTP_TOO_MANY_REQUESTS));
+    ngx_conf_merge_value(conf.dry_run, prev.dry_run, 0);
+    ngx_conf_merge_value(conf.headers, prev.headers, 1);
     conf.list = conf.list != nullptr ? conf.list : prev.list;
     if (conf.list == nullptr) {
         return kConfOk;

@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "common/rate_plan.h"
 #include "ngx_module/conf_tools.h"
+#include "ngx_module/limit_windows.h"
 
 namespace headgate::edge {
 
@@ -13,14 +13,14 @@ struct LocConf;
 
 struct RatePlan {
     std::string name;
-    std::vector<RateWindow> windows;
+    std::unique_ptr<LimitWindows> windows;
 };
 
 // One headgate_limit.
 struct LimitConf {
-    bool by_plan = false;             // `plan`: the windows come from the principal
-    std::vector<RateWindow> windows;  // `rate=`
-    std::string name;                 // of the buckets
+    bool by_plan = false;                   // `plan`: the windows come from the principal
+    std::unique_ptr<LimitWindows> windows;  // `rate=`; nullptr for plans
+    std::string name;                       // of the buckets
     const RatePlan* default_plan = nullptr;
     std::string default_plan_name;
     ngx_http_complex_value_t* key = nullptr;   // nullptr: the principal
@@ -30,10 +30,15 @@ struct LimitConf {
 };
 
 enum class LimitMode : ngx_uint_t { kExact, kLease };
+enum class LimitOnError : ngx_uint_t { kLocal, kAllow, kDeny };  // while Redis is away
 
 struct LimitsConf {
     std::vector<std::unique_ptr<LimitConf>>* list = nullptr;  // nullptr: not set at this level
     ngx_uint_t mode = NGX_CONF_UNSET_UINT;                    // LimitMode
+    ngx_uint_t on_error = NGX_CONF_UNSET_UINT;                // LimitOnError
+    ngx_uint_t status = NGX_CONF_UNSET_UINT;                  // of a refusal
+    ngx_flag_t dry_run = NGX_CONF_UNSET;
+    ngx_flag_t headers = NGX_CONF_UNSET;
 
     [[nodiscard]] bool any() const noexcept { return list != nullptr && !list->empty(); }
 };
@@ -41,6 +46,8 @@ struct LimitsConf {
 char* parse_plan(ngx_conf_t* cf, MainConf* conf);
 char* parse_limit(ngx_conf_t* cf, LocConf* conf);
 char* parse_limit_mode(ngx_conf_t* cf, LocConf* conf);
+char* parse_limit_on_error(ngx_conf_t* cf, LocConf* conf);
+char* parse_limit_status(ngx_conf_t* cf, LocConf* conf);
 
 // After the location's authentication has been merged.
 char* merge_limits(ngx_conf_t* cf, const LimitsConf& prev, LocConf& conf);

@@ -143,7 +143,7 @@ EventReply read_event_reply(ngx_http_request_t* r, const OutgoingEvent& event, c
     if (charge == nullptr && !event.idempotent()) {
         return {is_entry_id(reply) ? EventFate::kStored : EventFate::kUnknown};
     }
-    const std::size_t first = charge == nullptr ? 0 : 2 + 2 * charge->windows.size();
+    const std::size_t first = charge == nullptr ? 0 : 2 + 2 * charge->windows->windows().size();
     if (reply->type != REDIS_REPLY_ARRAY || reply->elements != first + (event.idempotent() ? 2 : 1)) {
         return {};
     }

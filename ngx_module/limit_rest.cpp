@@ -2,7 +2,6 @@
 #include "ngx_module/limit_rest.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "common/redis_scripts.h"
 #include "ngx_module/worker.h"
@@ -18,18 +17,12 @@ struct PendingRest {
     void (*after)(RequestCtx* ctx, void* data, RestOutcome outcome);
     void* data;
     std::int64_t begun_us;
-    std::size_t next = 0;                  // of the location's limiters
-    const LimitCharge* current = nullptr;  // that Redis decides about
+    std::size_t next = 0;            // of the location's limiters
+    LimitCharge* current = nullptr;  // that Redis decides about
     const LimitCharge* charged[kLimitersMax] = {};
     std::size_t charged_count = 0;
 };
 static_assert(std::is_trivially_destructible_v<PendingRest>);
-
-// nginx reads its own clock once in a turn of the event loop: too seldom here.
-std::int64_t clock_us() noexcept {
-    using namespace std::chrono;
-    return duration_cast<microseconds>(steady_clock::now().time_since_epoch()).count();
-}
 
 std::string return_command(const LimitCharge& charge, std::int64_t age_us) {
     std::string command;
@@ -37,14 +30,14 @@ std::string return_command(const LimitCharge& charge, std::int64_t age_us) {
     writer.array(4 + charge_arguments(charge));
     writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(charge.key);
     writer.bulk("0").bulk("0").bulk(charge.cost).bulk(age_us);
-    write_charge_windows(writer, charge);
+    writer.raw(charge.windows->arguments());
     return command;
 }
 
 // Nobody waits for the reply: a return that is lost costs the caller units, and grants nothing.
 void give_back(PendingRest* rest) {
     // Counted from before the charge was queued: a return may look older than it is, never younger.
-    const std::int64_t age_us = clock_us() - rest->begun_us;
+    const std::int64_t age_us = monotonic_us() - rest->begun_us;
     for (std::size_t i = 0; i < rest->charged_count; ++i) {
         const LimitCharge& charge = *rest->charged[i];
         (void)current_worker(rest->ctx->r)
@@ -72,11 +65,15 @@ LimitCharge* next_charge(PendingRest* rest) {
         if (kind == ChargeKind::kBypass) {
             continue;
         }
-        charge->cost *= rest->events;
-        const bool fits = std::all_of(charge->windows.begin(), charge->windows.end(),
-                                      [charge](const RateWindow& window) { return charge->cost <= window.burst; });
-        if (kind == ChargeKind::kCharge && fits) {
-            return charge;
+        if (kind == ChargeKind::kCharge) {
+            charge->cost *= rest->events;
+            if (charge->cost <= charge->windows->burst_min()) {
+                return charge;
+            }
+        }
+        if (loc_conf(ctx->r)->limits.dry_run) {
+            ctx->limit_status = LimitStatus::kDryRun;
+            continue;
         }
         refuse_forever(ctx);
         return nullptr;
@@ -108,8 +105,14 @@ void after_one(RequestCtx* ctx, void* data, bool known) noexcept {
     auto* rest = static_cast<PendingRest*>(data);
     std::optional<RestOutcome> outcome = RestOutcome::kUnavailable;
     try {
-        if (known && ctx->limit_refused) {
-            outcome = RestOutcome::kRefused;
+        if (known && std::exchange(ctx->limit_refused, false)) {
+            if (loc_conf(ctx->r)->limits.dry_run) {
+                ctx->limit_status = LimitStatus::kDryRun;
+                outcome = advance(rest);
+            } else {
+                ctx->limit_refused = true;
+                outcome = RestOutcome::kRefused;
+            }
         } else if (known) {
             rest->charged[rest->charged_count++] = rest->current;
             outcome = advance(rest);
@@ -130,7 +133,7 @@ std::optional<RestOutcome> charge_rest(RequestCtx* ctx, std::int64_t events,
     if (events < 1 || !loc_conf(ctx->r)->limits.any()) {
         return RestOutcome::kGranted;
     }
-    auto* rest = make_in_pool<PendingRest>(ctx->r->pool, PendingRest{ctx, events, after, data, clock_us()});
+    auto* rest = make_in_pool<PendingRest>(ctx->r->pool, PendingRest{ctx, events, after, data, monotonic_us()});
     if (rest == nullptr) {
         throw std::bad_alloc();
     }

@@ -3,12 +3,14 @@
 //   access phase       auth     credentials -> principal
 //   precontent phase   limit    principal -> allowed or not (after what a publish location checks first)
 //   content handler    publish  body buffers -> XADD chain
-//   header filter      respond  what is left of the limits
+//   header filter      limit    what is left of the limits
+//   log phase          usage    how often a key was used
 //
 // Stages never call each other; a stage that waits for Redis suspends the request and is run again.
 #include "ngx_module/auth.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/limit.h"
+#include "ngx_module/limit_headers.h"
 #include "ngx_module/publish_check.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/respond.h"
@@ -74,11 +76,27 @@ ngx_int_t precontent_handler(ngx_http_request_t* r) noexcept {
     });
 }
 
+// Is it the key's own request, though perhaps not one that it may make?
+bool is_of_key(const RequestCtx* ctx) noexcept {
+    return ctx->principal.key_id.len != 0 &&
+           (ctx->authenticated || ctx->auth_status == AuthStatus::kInsufficientScope ||
+            ctx->auth_status == AuthStatus::kIpDenied);
+}
+
+ngx_int_t log_handler(ngx_http_request_t* r) noexcept {
+    const RequestCtx* ctx = r == r->main ? find_request_ctx(r) : nullptr;
+    if (ctx != nullptr && is_of_key(ctx)) {
+        const bool limited = ctx->limit_status == LimitStatus::kRejected;
+        current_worker(r).usage().count(view(ctx->principal.key_id), ctx->accepted && !limited, limited);
+    }
+    return NGX_OK;
+}
+
 ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
     if (r == r->main) {
         if (RequestCtx* ctx = find_request_ctx(r); ctx != nullptr) {
             settle_refusal(r, ctx, false);
-            if (ctx->report_count != 0) {
+            if (ctx->reports != nullptr) {
                 add_limit_headers(r, ctx);
             }
         }
@@ -102,7 +120,8 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) noexcept {
         return NGX_OK;  // loaded and not used: nginx is as it was
     }
     if (add_phase_handler(cf, NGX_HTTP_ACCESS_PHASE, access_handler) != NGX_OK ||
-        add_phase_handler(cf, NGX_HTTP_PRECONTENT_PHASE, precontent_handler) != NGX_OK) {
+        add_phase_handler(cf, NGX_HTTP_PRECONTENT_PHASE, precontent_handler) != NGX_OK ||
+        add_phase_handler(cf, NGX_HTTP_LOG_PHASE, log_handler) != NGX_OK) {
         return NGX_ERROR;
     }
     next_header_filter = ngx_http_top_header_filter;

@@ -2,6 +2,7 @@
 #include "ngx_module/publish_answer.h"
 
 #include "common/problem.h"
+#include "ngx_module/limit.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
@@ -33,6 +34,7 @@ void append_shape_errors(std::string& out, std::uint32_t problems, std::string_v
 }
 
 ngx_int_t respond_not_stored(ngx_http_request_t* r, std::string_view detail) {
+    give_up_charge(find_request_ctx(r));
     count(current_worker(r).counters().events_failed);
     return respond_unavailable(r, detail);
 }

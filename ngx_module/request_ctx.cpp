@@ -1,6 +1,8 @@
 // See request_ctx.h.
 #include "ngx_module/request_ctx.h"
 
+#include "ngx_module/limit.h"
+#include "ngx_module/limit_lease.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
@@ -16,6 +18,8 @@ void on_request_cleanup(void* data) noexcept {
             std::exchange(command, nullptr)->abandon();
         }
     }
+    Leases::leave(ctx);
+    give_up_charge(ctx);
     if (ctx->abandon_batch != nullptr) {
         ctx->abandon_batch(ctx->batch);
     }
@@ -31,17 +35,6 @@ void on_request_cleanup(void* data) noexcept {
 void on_pool_cleanup(void*) noexcept {}
 
 }  // namespace
-
-const LimitReport* RequestCtx::tightest_report() const noexcept {
-    const LimitReport* found = nullptr;
-    for (const LimitReport* report = reports; report != reports + report_count; ++report) {
-        // free_a / quota_a < free_b / quota_b, without a division
-        if (found == nullptr || report->free * found->quota < found->free * report->quota) {
-            found = report;
-        }
-    }
-    return found;
-}
 
 RequestCtx* find_request_ctx(ngx_http_request_t* r) noexcept {
     r = r->main;

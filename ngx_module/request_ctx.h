@@ -16,24 +16,20 @@ namespace headgate::edge {
 
 struct LimitCharge;
 struct LimitConf;
+struct LimitReport;
+struct LimitTake;
 
 // Who asks. Texts lie in the main request's pool.
 struct Principal {
     ngx_str_t org, key_id, key_prefix, sub, iss, scope, plan, limits, allowed_ips;
 };
 
-enum class LimitStatus : std::uint8_t { kNone, kPassed, kRejected, kBypassed };
-
-// One limiter's windows and what is left of them, for the response's headers.
-struct LimitReport {
-    const LimitCharge* charge;                            // of the request's pool
-    ngx_str_t policy;                                     // RateLimit-Policy
-    ngx_str_t remaining;                                  // RateLimit
-    std::int64_t quota = 0, free = 0, reset_seconds = 0;  // of the tightest window
-};
+enum class LimitStatus : std::uint8_t { kNone, kPassed, kRejected, kDryRun, kBypassed };
+// What came of asking Redis.
+enum class LimitAsked : std::uint8_t { kNo, kDecided, kUnavailable };
 
 inline constexpr std::size_t kLimitersMax = 8;  // of one location
-inline constexpr std::size_t kReportsMax = 2 * kLimitersMax;
+inline constexpr std::size_t kChargedMax = 2 * kLimitersMax;
 
 struct RequestCtx {
     ngx_http_request_t* r = nullptr;  // the main request
@@ -52,15 +48,18 @@ struct RequestCtx {
     // Limit (precontent phase).
     LimitStatus limit_status = LimitStatus::kNone;
     std::size_t limit_index = 0;
-    const LimitConf* charged[kReportsMax] = {};  // each limiter charges a request once
+    const LimitConf* charged[kChargedMax] = {};  // each limiter charges a request once
     std::size_t charged_count = 0;
-    LimitReport reports[kReportsMax] = {};
-    std::size_t report_count = 0;
+    LimitReport* reports = nullptr;   // of the pool
+    LimitCharge* charge = nullptr;    // of the limiter that is at work; of the pool
+    LimitTake* limit_take = nullptr;  // the call of Redis that this request waits for
+    ngx_queue_t limit_wait{};         // among those who wait for another's
+    bool limit_waits = false;         // limit_wait is linked
+    LimitAsked limit_asked = LimitAsked::kNo;
     bool limit_refused = false;
-    bool limit_unavailable = false;
     bool limit_answered = false;  // by a limiter: what follows is its error_page, and not limited again
     std::int64_t retry_us = 0;
-    const LimitCharge* fused = nullptr;  // left for the publish stage, in the same call as the XADD; of the pool
+    LimitCharge* fused = nullptr;  // left for the publish stage, in the same call as the XADD; of the pool
 
     // Publish (content phase).
     OutgoingEvent event;  // of a batch: unused, its events are in the batch
@@ -84,12 +83,12 @@ struct RequestCtx {
     bool counted = false;    // among the requests
     bool accepted = false;   // and among those that passed every stage
 
-    [[nodiscard]] bool waiting() const noexcept { return pending[0] != nullptr || pending[1] != nullptr; }
+    [[nodiscard]] bool waiting() const noexcept {
+        return pending[0] != nullptr || pending[1] != nullptr || limit_take != nullptr;
+    }
     [[nodiscard]] ngx_msec_t redis_time_ms() const noexcept {
         return redis_waited_ms + (redis_waiting ? ngx_current_msec - redis_since_ms : 0);
     }
-    // The report with the smallest share left; nullptr when nothing was limited.
-    [[nodiscard]] const LimitReport* tightest_report() const noexcept;
 };
 static_assert(std::is_trivially_destructible_v<RequestCtx>);
 

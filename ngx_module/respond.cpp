@@ -154,34 +154,4 @@ ngx_int_t respond_unavailable(ngx_http_request_t* r, std::string_view detail) {
     return respond_problem(r, {NGX_HTTP_SERVICE_UNAVAILABLE, detail});
 }
 
-void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
-    static constexpr std::string_view kNames[] = {"RateLimit-Policy", "RateLimit", "X-RateLimit-Limit",
-                                                  "X-RateLimit-Remaining", "X-RateLimit-Reset"};
-    for (ngx_list_part_t* part = &r->headers_out.headers.part; part != nullptr; part = part->next) {
-        auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            for (std::string_view name : kNames) {
-                if (headers[i].key.len == name.size() &&
-                    ngx_strncasecmp(headers[i].key.data, reinterpret_cast<u_char*>(const_cast<char*>(name.data())),
-                                    name.size()) == 0) {
-                    headers[i].hash = 0;
-                }
-            }
-        }
-    }
-    for (std::size_t i = 0; i < ctx->report_count; ++i) {
-        add_header(r, kNames[0], view(ctx->reports[i].policy));
-        add_header(r, kNames[1], view(ctx->reports[i].remaining));
-    }
-    const LimitReport* tightest = ctx->tightest_report();
-    char digits[32];
-    const auto number = [&digits](std::int64_t value) {
-        return std::string_view(
-            digits, static_cast<std::size_t>(std::to_chars(digits, digits + sizeof digits, value).ptr - digits));
-    };
-    add_header(r, kNames[2], number(tightest->quota));
-    add_header(r, kNames[3], number(tightest->free));
-    add_header(r, kNames[4], number(tightest->reset_seconds));
-}
-
 }  // namespace headgate::edge

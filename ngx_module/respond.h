@@ -37,8 +37,4 @@ struct Problem {
 // 503 with Retry-After: not stored, or not known to be.
 [[nodiscard]] ngx_int_t respond_unavailable(ngx_http_request_t* r, std::string_view detail);
 
-// Puts RateLimit-Policy, RateLimit and X-RateLimit-* on every response of a limited request, proxied
-// ones included, in place of any from upstream. The module's header filter.
-void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept;
-
 }  // namespace headgate::edge

@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "ngx_module/limit_headers.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/worker.h"
 
@@ -56,6 +57,8 @@ std::string_view limit_status_name(LimitStatus status) noexcept {
             return "passed";
         case LimitStatus::kRejected:
             return "rejected";
+        case LimitStatus::kDryRun:
+            return "dry_run";
         case LimitStatus::kBypassed:
             break;
     }
@@ -97,13 +100,13 @@ std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable
             return auth_status_name(ctx->auth_status);
         case Variable::kLimitStatus:
             return limit_status_name(ctx->limit_status);
-        case Variable::kLimitRemaining: {
-            const LimitReport* report = ctx->tightest_report();
-            return report == nullptr ? "" : number(r, report->free);
-        }
+        case Variable::kLimitRemaining:
         case Variable::kLimitReset: {
-            const LimitReport* report = ctx->tightest_report();
-            return report == nullptr ? "" : number(r, report->reset_seconds);
+            TightestWindow tightest;
+            if (!find_tightest(ctx, false, tightest)) {
+                return "";
+            }
+            return number(r, variable == Variable::kLimitRemaining ? tightest.free : tightest.reset_seconds);
         }
         case Variable::kEventId:
             return ctx->published ? std::string_view(ctx->event.id, kEventIdBytes) : std::string_view();

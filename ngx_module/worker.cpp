@@ -21,34 +21,18 @@ ZoneShared* claimed(ZoneShared* shared) noexcept {
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(claimed(shared_of(conf.zone))),
       counters_(&shared_->own_counters()),
-      redis_gauge_(shared_->workers[ngx_process_slot].redis_state),
+      redis_(conf, shared_, cycle->log),
+      backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
+      leases_(shared_, limits(), cycle->log),
+      usage_(keys(), cycle->log),
       report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
-    for (const auto& redis : conf.redis) {
-        make_service(conf, *redis, cycle->log);
-    }
-    backlog_ = std::make_unique<Backlog>(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log);
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;
     refresh_event_.handler = on_refresh_event;
     refresh_event_.data = &refresh_ident_;
     refresh_event_.log = cycle->log;
     refresh_event_.cancelable = 1;
-}
-
-// A service for whoever has a role, and one for several roles of the same Redis.
-void Worker::make_service(const MainConf& conf, const RedisConf& redis, ngx_log_t* log) {
-    const auto has = [&](RedisRole role) { return conf.redis_of(role) == &redis; };
-    if (!has(RedisRole::kEvents) && !has(RedisRole::kLimits) && !has(RedisRole::kKeys)) {
-        return;
-    }
-    MetaExpectation expected{static_cast<int>(conf.shards), conf.pepper_fingerprint, has(RedisRole::kEvents)};
-    redis_.push_back(std::make_unique<RedisService>(redis, std::move(expected), redis_gauge_, shared_, log));
-    for (std::size_t role = 0; role < kRedisRoles; ++role) {
-        if (has(static_cast<RedisRole>(role))) {
-            roles_[role] = redis_.back().get();
-        }
-    }
 }
 
 Worker::~Worker() {
@@ -63,16 +47,13 @@ void Worker::start() noexcept {
     slot.inflight_bytes = 0;
     slot.redis_state = 0;
     slot.pid = static_cast<ngx_atomic_uint_t>(ngx_pid);
-    for (auto& redis : redis_) {
-        redis->start();
-    }
+    redis_.start();
     ngx_add_timer(&refresh_event_, kRefreshMs);
 }
 
 void Worker::stop() noexcept {
-    for (auto& redis : redis_) {
-        redis->stop();
-    }
+    redis_.stop();
+    leases_.stop();
 }
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {
@@ -80,9 +61,7 @@ void Worker::on_refresh_event(ngx_event_t* event) noexcept {
     if (ngx_exiting) {
         return;
     }
-    for (auto& redis : self->redis_) {
-        redis->refresh();
-    }
+    self->redis_.refresh();
     self->report_.send(self->events(), self->inflight_bytes_);
     ngx_add_timer(event, kRefreshMs);
 }

@@ -4,9 +4,11 @@
 
 #include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
-#include "ngx_module/redis_service.h"
+#include "ngx_module/limit_lease.h"
+#include "ngx_module/redis_services.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/status_report.h"
+#include "ngx_module/usage.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -20,14 +22,17 @@ class Worker {
     void stop() noexcept;  // whatever is under way is answered 503
 
     // The Redis of each kind of data; several may be one and the same.
-    [[nodiscard]] RedisService& events() noexcept { return redis_of(RedisRole::kEvents); }
-    [[nodiscard]] RedisService& limits() noexcept { return redis_of(RedisRole::kLimits); }
+    [[nodiscard]] RedisService& events() noexcept { return redis_.of(RedisRole::kEvents); }
+    [[nodiscard]] RedisService& limits() noexcept { return redis_.of(RedisRole::kLimits); }
     // key:*, revoked, control, usage
-    [[nodiscard]] RedisService& keys() noexcept { return redis_of(RedisRole::kKeys); }
+    [[nodiscard]] RedisService& keys() noexcept { return redis_.of(RedisRole::kKeys); }
     // May one script charge a limit and add an event?
-    [[nodiscard]] bool limits_join_events() noexcept { return &limits() == &events() && events().joins_keys(); }
-    [[nodiscard]] Backlog& backlog() noexcept { return *backlog_; }
+    [[nodiscard]] bool limits_join_events() noexcept { return redis_.limits_join_events(); }
+    [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
+    [[nodiscard]] Leases& leases() noexcept { return leases_; }
+    [[nodiscard]] Usage& usage() noexcept { return usage_; }
+    [[nodiscard]] LimitTexts& limit_texts() noexcept { return limit_texts_; }
     [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
 
@@ -40,16 +45,15 @@ class Worker {
     [[nodiscard]] char* scan_buffer() noexcept { return scan_buffer_.get(); }
 
  private:
-    void make_service(const MainConf& conf, const RedisConf& redis, ngx_log_t* log);
     static void on_refresh_event(ngx_event_t* event) noexcept;
-    [[nodiscard]] RedisService& redis_of(RedisRole role) noexcept { return *roles_[static_cast<std::size_t>(role)]; }
 
     ZoneShared* shared_;
     Counters* counters_;
-    RedisGauge redis_gauge_;                            // outlives the services
-    std::vector<std::unique_ptr<RedisService>> redis_;  // those that have a role
-    std::array<RedisService*, kRedisRoles> roles_{};
-    std::unique_ptr<Backlog> backlog_;
+    RedisServices redis_;
+    Backlog backlog_;
+    LimitTexts limit_texts_;  // outlives who refers to them
+    Leases leases_;
+    Usage usage_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
     ngx_event_t refresh_event_{};

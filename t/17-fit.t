@@ -80,7 +80,7 @@ my $edge = Headgate::Edge->start(
             error_page 429 503 = /away.html;
             location = /paged/auth   { headgate_auth api_key; try_files /page =404; }
             location = /paged/scope  { headgate_auth api_key; headgate_require_scope admin; try_files /page =404; }
-            location = /paged/limit  { headgate_limit rate=1r/h name=paged key=\$arg_k; headgate_limit_mode exact; try_files /page =404; }
+            location = /paged/limit  { headgate_limit rate=1r/h name=paged key=\$arg_k; headgate_limit_mode exact; headgate_limit_on_error deny; try_files /page =404; }
             location = /paged/login  { headgate_auth api_key; error_page 401 =302 https://login.example/; try_files /page =404; }
         }
         location = /denied.html { internal; }

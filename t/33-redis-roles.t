@@ -18,7 +18,7 @@ my $t = Headgate::Test->new;
 my $durable  = $t->redis(name => 'durable', appendfsync => 'no');
 my $volatile = $t->redis(name => 'volatile', appendonly => 'no', extra => 'maxmemory-policy allkeys-lru');
 my $edge = Headgate::Edge->start(
-    $t, redis => $durable, limit => 'headgate_limit plan; headgate_limit_mode exact;',
+    $t, redis => $durable, limit => 'headgate_limit plan; headgate_limit_mode exact; headgate_limit_on_error deny;',
     http => 'headgate_redis 127.0.0.1:' . $volatile->port . ' name=volatile; headgate_redis_use limits volatile;',
 );
 my $key = $edge->add_key(plan => 'pro');

@@ -14,7 +14,7 @@ my $dns   = Headgate::Dns->start($t, address => '127.0.0.99');
 # By name: nobody listens at the address that the name has at first.
 my $edge = Headgate::Edge->start(
     $t, redis => $redis, redis_address => 'redis.headgate.invalid:' . $proxy->port, redis_options => 'timeout=600ms connect_timeout=600ms',
-    http => 'resolver 127.0.0.1:' . $dns->port . ' ipv6=off;', wait => 0,
+    http => 'resolver 127.0.0.1:' . $dns->port . ' ipv6=off; headgate_limit_on_error deny;', wait => 0,
     locations => 'location = /limited { headgate_auth jwt; headgate_limit plan; headgate_limit_mode exact; root ' . $t->dir('html') . '; try_files /page =404; }
         location = /fused { headgate_auth jwt; headgate_limit plan; headgate_limit_mode exact; headgate_publish event; }',
 );

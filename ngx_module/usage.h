@@ -1,0 +1,45 @@
+// How often each API key was used: added up here, and in Redis once a second, in `headgate:usage:{<key id>}`.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "ngx_module/redis_service.h"
+
+namespace headgate::edge {
+
+// Of one worker. While Redis is away counts are kept, of at most kKeysMax keys; a quitting worker writes what it has.
+// What was on its way when a connection broke is not sent again: usage may be too low by that, never too high.
+class Usage {
+ public:
+    Usage(RedisService& redis, ngx_log_t* log) noexcept;
+    ~Usage();
+    Usage(const Usage&) = delete;
+    Usage& operator=(const Usage&) = delete;
+
+    // One request, when it has been answered.
+    void count(std::string_view key_id, bool accepted, bool limited) noexcept;
+
+    static constexpr std::size_t kKeysMax = 20'000;
+
+ private:
+    struct Counts {
+        std::int64_t requests = 0, accepted = 0, limited = 0, last_used_ms = 0;
+    };
+
+    static void on_flush_event(ngx_event_t* event) noexcept;
+    void flush() noexcept;
+    [[nodiscard]] bool write(const std::string& key_id, Counts& counts);
+    void arm() noexcept;
+
+    RedisService& redis_;
+    ngx_log_t* log_;
+    std::unordered_map<std::string, Counts> keys_;
+    std::string scratch_;
+    std::int64_t dropped_ = 0;   // requests, since the last flush
+    ngx_event_t flush_event_{};  // not cancelable: a quitting worker waits for it
+    ngx_connection_t flush_ident_{};
+};
+
+}  // namespace headgate::edge

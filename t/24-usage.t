@@ -1,0 +1,63 @@
+# headgate:usage:{<key id>}: counts of all workers add up, across a reload, a Redis that was away, and the end.
+use v5.36;
+use Test::More;
+
+use Headgate::Edge;
+use Headgate::Load;
+use Headgate::Test;
+
+my $t = Headgate::Test->new;
+$t->write_file('html/page', "page\n", 0644);
+my $redis = $t->redis;
+my $edge  = Headgate::Edge->start(
+    $t, redis => $redis, workers => 2,
+    locations => 'location = /page { headgate_auth jwt api_key; headgate_limit plan; root ' . $t->dir('html') . '; try_files /page =404; }'
+        . 'location = /scope { headgate_auth jwt api_key; headgate_require_scope admin; root ' . $t->dir('html') . '; try_files /page =404; }',
+);
+my $key = $edge->add_key(limits => '100r/d');
+my $id  = $edge->key_id($key);
+
+sub usage { my %usage = $redis->command('HGETALL', "headgate:usage:{$id}")->@*; return \%usage }
+sub counts ($usage) { [map { $usage->{$_} // 0 } qw(requests accepted limited)] }
+sub load ($requests, $path = '/page') {
+    my $bytes = Headgate::Http->format_request('GET', $path, headers => ['X-API-Key' => $key]);
+    return Headgate::Load->run(port => $edge->nginx->port, connections => 16, requests => $requests, bytes => $bytes);
+}
+sub usage_is ($expected, $name) {
+    $t->wait_for("usage @$expected", sub { "@{counts(usage())}" eq "@$expected" });
+    is_deeply counts(usage()), $expected, $name;
+}
+
+my $began_ms = time * 1000 - 1000;
+load(130);
+usage_is([130, 100, 30], 'requests, accepted, limited of two workers');
+my $used = usage()->{last_used_at};
+ok $used >= $began_ms && $used <= (time + 1) * 1000, 'last_used_at in ms';
+load(5, '/scope');
+usage_is([135, 100, 30], 'a refusal for another reason is a request, and neither');
+is $edge->publish(key => $edge->add_key)->status, 201, 'another key';
+usage_is([135, 100, 30], 'has counts of its own');
+
+# The old workers write what they have before they leave.
+load(40);
+$edge->nginx->reload;
+load(40);
+usage_is([215, 100, 110], 'across a reload');
+
+$redis->crash;
+$t->wait_for('the edge to notice', sub { $edge->status->{redis}{state} eq 'backoff' });
+my $token = $edge->token(claims => { plan => 'unlimited', key => $id });
+my $by_token = Headgate::Load->run(
+    port => $edge->nginx->port, connections => 4, requests => 20,
+    bytes => Headgate::Http->format_request('GET', '/page', headers => [Authorization => "Bearer $token"])
+);
+is_deeply $by_token, { 200 => 20 }, 'tokens work without Redis';
+$redis->restart;
+usage_is([235, 120, 110], 'what was counted while Redis was away follows');
+
+load(10);
+is $edge->nginx->process->stop, undef, 'nginx quits';
+is_deeply counts(usage()), [245, 120, 120], 'and what it had counted is there';
+$edge->nginx->launch;
+
+$t->done;
