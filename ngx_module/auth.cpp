@@ -6,6 +6,7 @@
 #include "ngx_module/auth_key.h"
 #include "ngx_module/auth_token.h"
 #include "ngx_module/credentials.h"
+#include "ngx_module/jwks_wait.h"
 #include "ngx_module/respond.h"
 #include "ngx_module/worker.h"
 
@@ -52,6 +53,22 @@ ngx_int_t refuse(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf, Au
     return respond_unauthorized(r, ctx, conf);
 }
 
+// headgate_jwt_require: the status of the first that is not met, 0 when all are. Its variables see the principal.
+ngx_uint_t unmet_requirement(ngx_http_request_t* r, const JwtConf& conf) noexcept {
+    if (conf.requirements == nullptr) {
+        return 0;
+    }
+    for (const JwtRequirement& requirement : *conf.requirements) {
+        for (ngx_http_complex_value_t* value : requirement.values) {
+            ngx_str_t text{};
+            if (ngx_http_complex_value(r, value, &text) != NGX_OK || text.len == 0 || view(text) == "0") {
+                return requirement.status;
+            }
+        }
+    }
+    return 0;
+}
+
 // What holds for tokens and keys alike, once they are known to be genuine.
 ngx_int_t admit(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
     if (!address_allowed(r, view(ctx->principal.allowed_ips))) {
@@ -66,6 +83,10 @@ ngx_int_t admit(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
     }
     ctx->auth_status = AuthStatus::kOk;
     ctx->authenticated = true;
+    if (const ngx_uint_t unmet = unmet_requirement(r, conf->auth.jwt); unmet != 0) {
+        ctx->require_status = unmet;
+        return refuse(r, ctx, conf, AuthStatus::kClaimRequired);
+    }
     return NGX_OK;
 }
 
@@ -96,6 +117,7 @@ ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* co
     // A principal holds for the location that let it in, not for one that is reached by a redirect from there.
     ctx->authenticated = false;
     ctx->principal = {};
+    ctx->verified_token = {};
     const Credentials found = find_credentials(r, conf->auth);
     AuthStatus status = AuthStatus::kMissing;
     if (found.ambiguous) {
@@ -104,6 +126,12 @@ ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* co
         status = check_key(r, ctx, found.api_key);
     } else if (!found.token.empty() && (conf->auth.kinds & kAuthJwt) != 0) {
         status = check_token(r, ctx, conf->auth, found.token);
+        if (!conf->auth.jwt.remotes.empty()) {
+            status = settle_token(r, ctx, conf->auth, status);
+        }
+        if (status == AuthStatus::kOk) {
+            ctx->verified_token = found.token;
+        }
     }
     if (status == AuthStatus::kPending) {
         return NGX_AGAIN;

@@ -27,6 +27,7 @@ std::string_view auth_status_name(AuthStatus status) noexcept {
                                                                               "revoked",
                                                                               "ip_denied",
                                                                               "insufficient_scope",
+                                                                              "claim_required",
                                                                               "unavailable",
                                                                               ""};
     return kNames[static_cast<std::size_t>(status)];

@@ -31,8 +31,9 @@ enum class AuthStatus : std::uint8_t {
     kRevoked,
     kIpDenied,
     kInsufficientScope,
-    kUnavailable,  // it could not be checked: Redis is away or does not know its keys yet
-    kPending,      // being checked; no word of its own
+    kClaimRequired,  // headgate_jwt_require
+    kUnavailable,    // it could not be checked: Redis is away or does not know its keys yet
+    kPending,        // being checked; no word of its own
     kCount,
 };
 inline constexpr std::size_t kAuthStatusCount = static_cast<std::size_t>(AuthStatus::kCount);

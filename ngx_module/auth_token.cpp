@@ -1,10 +1,12 @@
 // See auth_token.h.
 #include "ngx_module/auth_token.h"
 
+#include "ngx_module/token_keys.h"
+
 namespace headgate::edge {
 
 AuthStatus check_token(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& conf, std::string_view token) {
-    const JwtVerification verified = verify_jwt(token, conf.jwt_source_views, conf.jwt_policy, ngx_time());
+    const JwtVerification verified = verify_jwt(token, token_keys(r, conf).sources, conf.jwt.policy, ngx_time());
     if (verified.status == JwtStatus::kMissingClaim && verified.claim == "org") {
         return AuthStatus::kNoOrg;
     }

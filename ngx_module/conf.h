@@ -17,6 +17,7 @@ struct MainConf {
     std::vector<std::unique_ptr<RedisConf>> redis;
     RedisUse redis_use[kRedisRoles];
     std::vector<std::unique_ptr<RatePlan>> plans;
+    std::vector<std::unique_ptr<RemoteKeys>> remote_keys;  // of all locations
     ngx_int_t shards = NGX_CONF_UNSET;
     std::unique_ptr<HmacSha256Key> pepper;
     std::string pepper_fingerprint;

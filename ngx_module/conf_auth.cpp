@@ -7,6 +7,7 @@
 #include "common/limits.h"
 #include "common/scopes.h"
 #include "ngx_module/conf.h"
+#include "ngx_module/credentials.h"
 
 namespace headgate::edge {
 
@@ -79,42 +80,82 @@ char* parse_require_scope(ngx_conf_t* cf, LocConf* conf) {
     return kConfOk;
 }
 
-char* parse_jwt_key_file(ngx_conf_t* cf, LocConf* conf) {
-    auto source = std::make_unique<JwtSource>();
-    std::optional<JwtAlgorithm> algorithm;
-    for (ngx_str_t& argument : arguments(cf).subspan(1)) {
-        if (const auto value = parameter(argument, "alg")) {
-            if (!parse_jwt_algorithm(*value, algorithm.emplace())) {
-                return conf_fail(cf, "unknown algorithm in \"%V\"", &argument);
+namespace {
+
+// What names of headers, cookies and arguments are usually made of; needs no decoding anywhere.
+bool is_plain_name(std::string_view name) noexcept {
+    return !name.empty() && std::all_of(name.begin(), name.end(), [](unsigned char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_' ||
+               c == '.';
+    });
+}
+
+char* parse_places(ngx_conf_t* cf, std::vector<CredentialPlace>*& list, ngx_uint_t kind) {
+    if (list != nullptr) {
+        return conf_fail(cf, "is duplicate");
+    }
+    const bool of_keys = kind == kAuthApiKey;
+    list_in_pool(cf, list);
+    for (ngx_str_t& argument : arguments(cf)) {
+        std::string_view text = view(argument);
+        CredentialPlace place{CredentialPlace::kBearer, {}, kind};
+        if (text.starts_with("header:")) {
+            place.kind = CredentialPlace::kHeader;
+            place.name = header_place_name(text.substr(7));
+            if (place.name == "authorization" && of_keys) {
+                return conf_fail(cf, "\"%V\" is written \"bearer\"", &argument);
             }
-        } else if (const auto value = parameter(argument, "issuer"); value && !value->empty()) {
-            source->issuer = *value;
-        } else if (const auto value = parameter(argument, "org"); value && !value->empty()) {
-            if (value->starts_with("claim:")) {
-                source->org_claim = value->substr(6);
-            } else {
-                source->org_fixed = *value;
+            if (place.name == "authorization") {
+                place = {CredentialPlace::kBearer, {}, kind};
             }
-        } else if (const auto value = parameter(argument, "scopes"); value && !value->empty()) {
-            source->scope_ceiling = *value;
+        } else if (text.starts_with("cookie:") && !of_keys) {
+            place.kind = CredentialPlace::kCookie;
+            place.name = text.substr(7);
+        } else if (text.starts_with("arg:") && of_keys) {
+            place.kind = CredentialPlace::kArgument;
+            place.name = text.substr(4);
+        } else if (text != "bearer" || !of_keys) {
+            return conf_fail(cf, "invalid place \"%V\": %s", &argument,
+                             of_keys ? "header:name, bearer or arg:name" : "header:name or cookie:name");
+        }
+        if (place.kind != CredentialPlace::kBearer && !is_plain_name(place.name)) {
+            return conf_fail(cf, "invalid name in \"%V\"", &argument);
+        }
+        if (std::find(list->begin(), list->end(), place) != list->end()) {
+            return conf_fail(cf, "\"%V\" is there twice", &argument);
+        }
+        list->push_back(std::move(place));
+    }
+    return kConfOk;
+}
+
+// One list of the places of all accepted kinds.
+void merge_places(AuthConf& conf) {
+    static const std::vector<CredentialPlace> kTokens = {{CredentialPlace::kBearer, {}, kAuthJwt}};
+    static const std::vector<CredentialPlace> kKeys = {{CredentialPlace::kHeader, "x_api_key", kAuthApiKey},
+                                                       {CredentialPlace::kBearer, {}, kAuthApiKey}};
+    if ((conf.kinds & kAuthJwt) != 0) {
+        conf.places = conf.token_places != nullptr ? *conf.token_places : kTokens;
+    }
+    if ((conf.kinds & kAuthApiKey) == 0) {
+        return;
+    }
+    for (const CredentialPlace& place : conf.api_key_places != nullptr ? *conf.api_key_places : kKeys) {
+        const auto same = std::find(conf.places.begin(), conf.places.end(), place);
+        if (same != conf.places.end()) {
+            same->kinds |= kAuthApiKey;
         } else {
-            return conf_fail(cf, "invalid parameter \"%V\"", &argument);
+            conf.places.push_back(place);
         }
     }
-    const auto text = read_secret(cf, arguments(cf)[0]);
-    if (!text) {
-        return kConfError;
-    }
-    auto keys = key_set_from_file(*text, algorithm);
-    if (!keys) {
-        return conf_fail(cf, "key file \"%V\": %s", &arguments(cf)[0], keys.error().message.c_str());
-    }
-    for (const std::string& reason : keys->skipped) {
-        ngx_conf_log_error(NGX_LOG_WARN, cf, 0, "key file \"%V\": left out: %s", &arguments(cf)[0], reason.c_str());
-    }
-    source->keys = std::move(*keys);
-    list_in_pool(cf, conf->auth.jwt_sources)->push_back(std::move(source));
-    return kConfOk;
+}
+
+}  // namespace
+
+char* parse_token_from(ngx_conf_t* cf, LocConf* conf) { return parse_places(cf, conf->auth.token_places, kAuthJwt); }
+
+char* parse_api_key_from(ngx_conf_t* cf, LocConf* conf) {
+    return parse_places(cf, conf->auth.api_key_places, kAuthApiKey);
 }
 
 char* merge_auth(ngx_conf_t* cf, const AuthConf& prev, AuthConf& conf) {
@@ -125,19 +166,13 @@ char* merge_auth(ngx_conf_t* cf, const AuthConf& prev, AuthConf& conf) {
     ngx_conf_merge_uint_value(conf.kinds, prev.kinds, kAuthOff);
     ngx_conf_merge_str_value(conf.realm, prev.realm, "headgate");
     conf.require_scopes = conf.require_scopes != nullptr ? conf.require_scopes : prev.require_scopes;
-    conf.jwt_sources = conf.jwt_sources != nullptr ? conf.jwt_sources : prev.jwt_sources;
-    if (conf.jwt_sources != nullptr) {
-        for (const auto& source : *conf.jwt_sources) {
-            conf.jwt_source_views.push_back(source.get());
-        }
-    }
-    if ((conf.kinds & kAuthJwt) != 0 && conf.jwt_source_views.empty()) {
-        return conf_fail_at(cf, conf.place, "\"headgate_auth jwt\" needs a \"headgate_jwt_key_file\"");
-    }
+    conf.token_places = conf.token_places != nullptr ? conf.token_places : prev.token_places;
+    conf.api_key_places = conf.api_key_places != nullptr ? conf.api_key_places : prev.api_key_places;
+    merge_places(conf);
     if ((conf.kinds & kAuthApiKey) != 0 && main_conf_of(cf)->pepper == nullptr) {
         return conf_fail_at(cf, conf.place, "\"headgate_auth api_key\" needs \"headgate_api_key_pepper_file\"");
     }
-    return kConfOk;
+    return merge_jwt(cf, prev.jwt, conf.jwt, (conf.kinds & kAuthJwt) != 0, conf.place);
 }
 
 }  // namespace headgate::edge

@@ -38,6 +38,7 @@ char* parse_zone(ngx_conf_t* cf, MainConf* conf) {
         return conf_fail(cf, "zone \"%V\" is already defined", &name);
     }
     conf->zone->init = init_zone;
+    conf->zone->data = conf;
     return kConfOk;
 }
 

@@ -23,32 +23,39 @@ std::optional<std::string_view> parameter(const ngx_str_t& argument, std::string
     return text.substr(name.size() + 1);
 }
 
-std::optional<std::string> read_secret(ngx_conf_t* cf, ngx_str_t name) {
+std::optional<std::string> read_key_file(ngx_conf_t* cf, ngx_str_t name, bool& is_private) {
     if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK) {
         return std::nullopt;
     }
     const std::string path(view(name));
     struct stat info {};
     if (stat(path.c_str(), &info) == -1) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno, "secret file \"%s\" cannot be read", path.c_str());
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno, "key file \"%s\" cannot be read", path.c_str());
         return std::nullopt;
     }
-    if ((info.st_mode & 0077) != 0) {
-        conf_fail(cf, "secret file \"%s\" is open to others than its owner: chmod 600 it", path.c_str());
-        return std::nullopt;
-    }
+    is_private = (info.st_mode & 0077) == 0;
     if (static_cast<std::size_t>(info.st_size) > limits::kSecretFileBytesMax) {
-        conf_fail(cf, "secret file \"%s\" is larger than %uz bytes", path.c_str(), limits::kSecretFileBytesMax);
+        conf_fail(cf, "key file \"%s\" is larger than %uz bytes", path.c_str(), limits::kSecretFileBytesMax);
         return std::nullopt;
     }
     std::ifstream file(path, std::ios::binary);
     std::stringstream text;
     text << file.rdbuf();
     if (!file) {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno, "secret file \"%s\" cannot be read", path.c_str());
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, ngx_errno, "key file \"%s\" cannot be read", path.c_str());
         return std::nullopt;
     }
     return text.str();
+}
+
+std::optional<std::string> read_secret(ngx_conf_t* cf, ngx_str_t name) {
+    bool is_private = false;
+    auto text = read_key_file(cf, name, is_private);
+    if (text && !is_private) {
+        conf_fail(cf, "secret file \"%V\" is open to others than its owner: chmod 600 it", &name);
+        return std::nullopt;
+    }
+    return text;
 }
 
 bool parse_msec(std::string_view text, ngx_msec_t& out) noexcept {

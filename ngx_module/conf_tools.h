@@ -63,6 +63,8 @@ std::vector<T>* list_in_pool(ngx_conf_t* cf, std::vector<T>*& list) {
 
 // A secret file: readable, bounded, and nobody's but its owner's. nullopt: the error has been logged.
 [[nodiscard]] std::optional<std::string> read_secret(ngx_conf_t* cf, ngx_str_t name);
+// The same for a file that may be anybody's to read; `is_private`: it is not.
+[[nodiscard]] std::optional<std::string> read_key_file(ngx_conf_t* cf, ngx_str_t name, bool& is_private);
 // A positive time in nginx's units (`500ms`, `1s`).
 [[nodiscard]] bool parse_msec(std::string_view text, ngx_msec_t& out) noexcept;
 // A value with variables; nullptr: the error has been logged. `text` lives as long as the configuration.

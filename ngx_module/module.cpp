@@ -4,11 +4,13 @@
 //   precontent phase   limit    principal -> allowed or not (after what a publish location checks first)
 //   content handler    publish  body buffers -> XADD chain
 //   header filter      limit    what is left of the limits
+//   body filter        auth     takes the keys that a subrequest of ours has fetched
 //   log phase          usage    how often a key was used
 //
 // Stages never call each other; a stage that waits for Redis suspends the request and is run again.
 #include "ngx_module/auth.h"
 #include "ngx_module/conf.h"
+#include "ngx_module/jwks_fetch.h"
 #include "ngx_module/limit.h"
 #include "ngx_module/limit_headers.h"
 #include "ngx_module/publish_check.h"
@@ -22,6 +24,7 @@ namespace headgate::edge {
 namespace {
 
 ngx_http_output_header_filter_pt next_header_filter;
+ngx_http_output_body_filter_pt next_body_filter;
 
 // Runs a stage on the request's context, which the first stage makes. No worker state: nginx runs in
 // a single process and was reloaded (ngx_single_process_cycle() does not call init_process again).
@@ -93,6 +96,9 @@ ngx_int_t log_handler(ngx_http_request_t* r) noexcept {
 }
 
 ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
+    if (r != r->main && is_jwks_fetch(r)) {
+        return capture_jwks_header(r);
+    }
     if (r == r->main) {
         if (RequestCtx* ctx = find_request_ctx(r); ctx != nullptr) {
             settle_refusal(r, ctx, false);
@@ -102,6 +108,10 @@ ngx_int_t header_filter(ngx_http_request_t* r) noexcept {
         }
     }
     return next_header_filter(r);
+}
+
+ngx_int_t body_filter(ngx_http_request_t* r, ngx_chain_t* in) noexcept {
+    return r != r->main && is_jwks_fetch(r) ? capture_jwks_body(r, in) : next_body_filter(r, in);
 }
 
 ngx_int_t add_phase_handler(ngx_conf_t* cf, ngx_http_phases phase, ngx_http_handler_pt handler) noexcept {
@@ -126,6 +136,10 @@ ngx_int_t postconfiguration(ngx_conf_t* cf) noexcept {
     }
     next_header_filter = ngx_http_top_header_filter;
     ngx_http_top_header_filter = header_filter;
+    if (!conf->remote_keys.empty()) {
+        next_body_filter = ngx_http_top_body_filter;
+        ngx_http_top_body_filter = body_filter;
+    }
     return NGX_OK;
 }
 

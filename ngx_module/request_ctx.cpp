@@ -1,6 +1,7 @@
 // See request_ctx.h.
 #include "ngx_module/request_ctx.h"
 
+#include "ngx_module/jwks_fetch.h"
 #include "ngx_module/limit.h"
 #include "ngx_module/limit_lease.h"
 #include "ngx_module/worker.h"
@@ -18,6 +19,8 @@ void on_request_cleanup(void* data) noexcept {
             std::exchange(command, nullptr)->abandon();
         }
     }
+    KeyWaiters::remove(ctx);
+    abandon_jwks_fetches(ctx);
     Leases::leave(ctx);
     give_up_charge(ctx);
     if (ctx->abandon_batch != nullptr) {
@@ -91,6 +94,10 @@ void end_redis_wait(RequestCtx* ctx) noexcept {
 
 void suspend(ngx_http_request_t* r) noexcept {
     begin_redis_wait(find_request_ctx(r));  // the stage that waits has made it
+    suspend_apart_from_redis(r);
+}
+
+void suspend_apart_from_redis(ngx_http_request_t* r) noexcept {
     r->read_event_handler = ngx_http_test_reading;
     r->write_event_handler = ngx_http_request_empty_handler;
     // A client that went away with its last bytes is not reported again by an edge-triggered epoll.

@@ -14,6 +14,8 @@
 
 namespace headgate::edge {
 
+struct JwksFetch;
+struct JwtConf;
 struct LimitCharge;
 struct LimitConf;
 struct LimitReport;
@@ -22,6 +24,16 @@ struct LimitTake;
 // Who asks. Texts lie in the main request's pool.
 struct Principal {
     ngx_str_t org, key_id, key_prefix, sub, iss, scope, plan, limits, allowed_ips;
+};
+
+// A request that waits until some key set has been fetched, by whichever request and worker. See jwks_fetch.h.
+struct KeysWait {
+    bool waiting = false;           // in the worker's queue
+    bool asked_again = false;       // for an unknown kid: once for a request
+    ngx_msec_t deadline_ms = 0;     // of ngx_current_msec, for all its waits together; 0: has not waited
+    const JwtConf* conf = nullptr;  // whose sets it waits for
+    std::uint64_t settled = 0;      // how many of their fetches had ended when it began to
+    ngx_queue_t queue{};
 };
 
 enum class LimitStatus : std::uint8_t { kNone, kPassed, kRejected, kDryRun, kBypassed };
@@ -40,6 +52,12 @@ struct RequestCtx {
     Principal principal{};
     bool key_reply_seen = false;  // of the two commands that look up an API key
     bool key_meta_known = false;  // and all keys are in Redis
+    // The token that let the request in, borrowed from its headers; empty for an API key. claims.cpp decodes its
+    // payload into the pool: claims_json is that of the token claims_of.
+    std::string_view verified_token{}, claims_of{}, claims_json{};
+    ngx_uint_t require_status = 0;  // of the headgate_jwt_require that was not met
+    KeysWait keys_wait{};           // for keys that are being fetched
+    JwksFetch* fetches = nullptr;   // that this request carries; of its pool
     // With `satisfy any` another check may still let the request in: counted when the answer is certain.
     AuthStatus open_refusal = AuthStatus::kOff;
     bool refusal_counted = false;
@@ -84,7 +102,7 @@ struct RequestCtx {
     bool accepted = false;   // and among those that passed every stage
 
     [[nodiscard]] bool waiting() const noexcept {
-        return pending[0] != nullptr || pending[1] != nullptr || limit_take != nullptr;
+        return pending[0] != nullptr || pending[1] != nullptr || limit_take != nullptr || keys_wait.waiting;
     }
     [[nodiscard]] ngx_msec_t redis_time_ms() const noexcept {
         return redis_waited_ms + (redis_waiting ? ngx_current_msec - redis_since_ms : 0);
@@ -101,6 +119,7 @@ static_assert(std::is_trivially_destructible_v<RequestCtx>);
 // NGX_AGAIN after suspend(), and resume() runs the phases again (as ngx_http_limit_req_module does); the
 // content handler returns NGX_DONE, and finish() ends the request.
 void suspend(ngx_http_request_t* r) noexcept;
+void suspend_apart_from_redis(ngx_http_request_t* r) noexcept;  // waits for something else: no time of Redis
 void resume(RequestCtx* ctx) noexcept;
 void finish(RequestCtx* ctx, ngx_int_t rc) noexcept;
 
@@ -120,6 +139,24 @@ template <typename Body>
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "headgate: %s", e.what());
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
+}
+
+// The same for a variable's value, which becomes empty; `body` returns a view that lives as long as the request.
+template <typename Body>
+[[nodiscard]] ngx_int_t guarded_variable(ngx_http_request_t* r, ngx_http_variable_value_t* value,
+                                         Body&& body) noexcept {
+    std::string_view text;
+    try {
+        text = body();
+    } catch (const std::exception& e) {
+        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "headgate: %s", e.what());
+    }
+    value->data = reinterpret_cast<u_char*>(const_cast<char*>(text.data()));
+    value->len = static_cast<unsigned>(text.size()) & 0x0fffffff;
+    value->valid = 1;
+    value->no_cacheable = 1;
+    value->not_found = text.empty() ? 1 : 0;
+    return NGX_OK;
 }
 
 }  // namespace headgate::edge

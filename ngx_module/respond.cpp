@@ -92,8 +92,13 @@ struct Refusal {
     std::string_view detail;  // no more than the client may know
 };
 
-Refusal refusal_of(AuthStatus status) noexcept {
-    switch (status) {
+Refusal refusal_of(const RequestCtx* ctx) noexcept {
+    switch (ctx->auth_status) {
+        case AuthStatus::kClaimRequired:
+            if (ctx->require_status == NGX_HTTP_FORBIDDEN) {
+                return {NGX_HTTP_FORBIDDEN, "", "The credential does not have what is required here"};
+            }
+            return {NGX_HTTP_UNAUTHORIZED, "invalid_token", "The credential is invalid"};
         case AuthStatus::kMissing:
             return {NGX_HTTP_UNAUTHORIZED, "", "Authentication is required"};
         case AuthStatus::kAmbiguous:
@@ -133,7 +138,7 @@ ngx_int_t end_in_phase(ngx_http_request_t* r, ngx_int_t rc) noexcept {
 }
 
 ngx_int_t respond_unauthorized(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* conf) {
-    const Refusal refusal = refusal_of(ctx->auth_status);
+    const Refusal refusal = refusal_of(ctx);
     const std::string_view reason = auth_status_name(ctx->auth_status);
     ngx_log_error(NGX_LOG_INFO, r->connection->log, 0, "headgate: refused: %*s", reason.size(), reason.data());
     if (refusal.status != NGX_HTTP_FORBIDDEN || !refusal.error.empty()) {

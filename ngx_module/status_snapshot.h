@@ -20,7 +20,7 @@ struct StatusSnapshot {
     ngx_atomic_uint_t uptime_ms = 0;  // since the zone was made: reloads go on
     ngx_atomic_uint_t workers = 0;    // that live, those that are quitting included
     ngx_atomic_uint_t inflight_bytes = 0;
-    std::array<ngx_atomic_uint_t, kRedisStateCount> redis_states{};  // connections in each RedisState
+    std::array<ngx_atomic_uint_t, kRedisStateCount> redis_states{};  // workers whose worst connection is in each RedisState
 };
 
 // Reads the zone; looks up whether each worker is alive.

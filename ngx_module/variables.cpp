@@ -3,6 +3,7 @@
 
 #include <charconv>
 
+#include "ngx_module/claims.h"
 #include "ngx_module/limit_headers.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/worker.h"
@@ -119,14 +120,10 @@ std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable
 }
 
 ngx_int_t get_variable(ngx_http_request_t* r, ngx_http_variable_value_t* value, uintptr_t data) noexcept {
-    const RequestCtx* ctx = find_request_ctx(r);
-    const std::string_view text = ctx == nullptr ? std::string_view() : value_of(r, ctx, static_cast<Variable>(data));
-    value->data = reinterpret_cast<u_char*>(const_cast<char*>(text.data()));
-    value->len = static_cast<unsigned>(text.size()) & 0x0fffffff;
-    value->valid = 1;
-    value->no_cacheable = 1;
-    value->not_found = text.empty() ? 1 : 0;
-    return NGX_OK;
+    return guarded_variable(r, value, [r, data] {
+        const RequestCtx* ctx = find_request_ctx(r);
+        return ctx == nullptr ? std::string_view() : value_of(r, ctx, static_cast<Variable>(data));
+    });
 }
 
 }  // namespace
@@ -141,6 +138,12 @@ ngx_int_t add_variables(ngx_conf_t* cf) noexcept {
         variable->get_handler = get_variable;
         variable->data = static_cast<uintptr_t>(entry.variable);
     }
+    ngx_str_t prefix{kClaimPrefix.size(), reinterpret_cast<u_char*>(const_cast<char*>(kClaimPrefix.data()))};
+    ngx_http_variable_t* claims = ngx_http_add_variable(cf, &prefix, NGX_HTTP_VAR_NOCACHEABLE | NGX_HTTP_VAR_PREFIX);
+    if (claims == nullptr) {
+        return NGX_ERROR;
+    }
+    claims->get_handler = get_claim_variable;
     return NGX_OK;
 }
 

@@ -22,6 +22,8 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(claimed(shared_of(conf.zone))),
       counters_(&shared_->own_counters()),
       redis_(conf, shared_, cycle->log),
+      key_store_(conf, shared_, cycle->log),
+      key_waiters_(cycle->log),
       backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
       leases_(shared_, limits(), cycle->log),
       usage_(keys(), cycle->log),
@@ -53,6 +55,7 @@ void Worker::start() noexcept {
 
 void Worker::stop() noexcept {
     redis_.stop();
+    key_waiters_.stop();
     leases_.stop();
 }
 

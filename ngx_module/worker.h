@@ -4,10 +4,12 @@
 
 #include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
+#include "ngx_module/jwks_wait.h"
 #include "ngx_module/limit_lease.h"
 #include "ngx_module/redis_services.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/status_report.h"
+#include "ngx_module/token_keys.h"
 #include "ngx_module/usage.h"
 #include "ngx_module/zone.h"
 
@@ -28,6 +30,8 @@ class Worker {
     [[nodiscard]] RedisService& keys() noexcept { return redis_.of(RedisRole::kKeys); }
     // May one script charge a limit and add an event?
     [[nodiscard]] bool limits_join_events() noexcept { return redis_.limits_join_events(); }
+    [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
+    [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
     [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
@@ -50,6 +54,8 @@ class Worker {
     ZoneShared* shared_;
     Counters* counters_;
     RedisServices redis_;
+    KeyStore key_store_;
+    KeyWaiters key_waiters_;
     Backlog backlog_;
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;

@@ -4,9 +4,23 @@
 #include <array>
 #include <cstring>
 
+#include "ngx_module/conf.h"
+
 namespace headgate::edge {
 
 namespace {
+
+// A block for each remote key set.
+bool reserve_key_sets(ngx_shm_zone_t* zone, const MainConf& conf, ZoneShared& shared) noexcept {
+    ZoneLock lock(shared.pool);
+    if (!shared.jwks.reserve(shared.cache, conf.remote_keys)) {
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                      "headgate_zone \"%V\" is too small: each \"headgate_jwt_key_request\" needs 64k of it",
+                      &zone->shm.name);
+        return false;
+    }
+    return true;
+}
 
 constexpr std::size_t kCounterWords = sizeof(Counters) / sizeof(ngx_atomic_t);
 using CounterWords = std::array<ngx_atomic_uint_t, kCounterWords>;
@@ -65,6 +79,7 @@ void claim_counters(ZoneShared& shared) noexcept {
 }
 
 ngx_int_t init_zone(ngx_shm_zone_t* zone, void* old_data) noexcept {
+    const auto& conf = *static_cast<MainConf*>(zone->data);
     if (old_data != nullptr) {
         if (static_cast<ZoneShared*>(old_data)->layout != kZoneLayout) {
             ngx_log_error(
@@ -75,7 +90,7 @@ ngx_int_t init_zone(ngx_shm_zone_t* zone, void* old_data) noexcept {
             return NGX_ERROR;
         }
         zone->data = old_data;  // a reload keeps what is counted and remembered
-        return NGX_OK;
+        return reserve_key_sets(zone, conf, *static_cast<ZoneShared*>(old_data)) ? NGX_OK : NGX_ERROR;
     }
     auto* pool = reinterpret_cast<ngx_slab_pool_t*>(zone->shm.addr);
     if (zone->shm.exists) {
@@ -93,7 +108,7 @@ ngx_int_t init_zone(ngx_shm_zone_t* zone, void* old_data) noexcept {
     shared->started_at_ms = static_cast<ngx_atomic_uint_t>(now_ms());
     pool->data = shared;
     zone->data = shared;
-    return NGX_OK;
+    return reserve_key_sets(zone, conf, *shared) ? NGX_OK : NGX_ERROR;
 }
 
 }  // namespace headgate::edge

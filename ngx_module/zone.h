@@ -4,6 +4,7 @@
 
 #include "ngx_module/auth_status.h"
 #include "ngx_module/backlog.h"
+#include "ngx_module/jwks_zone.h"
 #include "ngx_module/ngx.h"
 #include "ngx_module/zone_cache.h"
 
@@ -64,10 +65,11 @@ struct ZoneShared : Counters {
 
     ngx_slab_pool_t* pool;  // the zone itself: ZoneLock(shared.pool)
     ZoneCache cache;
+    JwksShared jwks;
 };
 static_assert(std::is_trivially_destructible_v<ZoneShared>);
 inline constexpr ngx_uint_t kZoneLayout =
-    1'000'000 * 4 + sizeof(ZoneShared);  // raise the factor with any change within
+    1'000'000 * 5 + sizeof(ZoneShared);  // raise the factor with any change within
 
 inline void count(ngx_atomic_t& counter, ngx_atomic_int_t by = 1) noexcept { (void)ngx_atomic_fetch_add(&counter, by); }
 
@@ -78,7 +80,8 @@ inline void count(ngx_atomic_t& counter, ngx_atomic_int_t by = 1) noexcept { (vo
 // Makes the counters of this process's slot, unless they are there. Called by each worker at its start.
 void claim_counters(ZoneShared& shared) noexcept;
 
-// nginx's init callback of the zone: makes the shared part, or takes over that of the cycle before.
+// nginx's init callback of the zone: makes the shared part, or takes over that of the cycle before. zone->data is the
+// MainConf before, and the shared part afterwards.
 [[nodiscard]] ngx_int_t init_zone(ngx_shm_zone_t* zone, void* old_data) noexcept;
 
 [[nodiscard]] inline ZoneShared* shared_of(ngx_shm_zone_t* zone) noexcept {

@@ -104,6 +104,14 @@ void* ZoneCache::insert(ZoneKind kind, const ZoneKey& key, std::size_t bytes) no
     return entry->bytes;
 }
 
+void* ZoneCache::allocate_beside(std::size_t bytes) noexcept {
+    void* memory = ngx_slab_calloc_locked(pool_, bytes);
+    while (memory == nullptr && evict_one()) {
+        memory = ngx_slab_calloc_locked(pool_, bytes);
+    }
+    return memory;
+}
+
 void ZoneCache::erase(ZoneKind kind, const ZoneKey& key) noexcept {
     if (Entry** place = place_of(kind, key); place != nullptr) {
         remove(place);

@@ -40,6 +40,8 @@ class ZoneCache {
     // even that does not help (an entry that no zone of this size can hold).
     [[nodiscard]] void* insert(ZoneKind kind, const ZoneKey& key, std::size_t bytes) noexcept;
     void erase(ZoneKind kind, const ZoneKey& key) noexcept;
+    // Memory of the pool that is no entry, for good; entries make room for it, all of them if need be.
+    [[nodiscard]] void* allocate_beside(std::size_t bytes) noexcept;
     // Forgets every entry of a kind.
     void erase_all(ZoneKind kind) noexcept;
 

@@ -11,8 +11,11 @@ my $t = Headgate::Test->new;
 my $html = $t->dir('html');
 $t->write_file('html/index.html', "hello\n", 0644);
 my $server  = "location / { root $html; } location = /empty { empty_gif; }";
-my $with    = $t->nginx(server => $server);
-my $without = $t->nginx(name => 'plain', module => 0, server => $server);
+# Configured for everybody, but used by no location: that is not used either.
+my $idle    = 'headgate_zone edge:1m; headgate_redis 127.0.0.1:6379; headgate_plan free rate=1r/s;';
+my $debug   = sub ($name) { 'error_log ' . $t->dir($name) . '/debug.log debug;' };
+my $with    = $t->nginx(server => $server, http => $idle, main => $debug->('nginx'));
+my $without = $t->nginx(name => 'plain', module => 0, server => $server, main => $debug->('plain'));
 
 for my $target ('/', '/empty', '/missing') {
     my ($ours, $theirs) = map { $_->get($target) } $with, $without;
@@ -20,6 +23,16 @@ for my $target ('/', '/empty', '/missing') {
     is $ours->body, $theirs->body, "GET $target has the same body";
     my @names = map { [map { $_->[0] } $_->{headers}->@*] } $ours, $theirs;
     is_deeply $names[0], $names[1], "GET $target has the same headers";
+}
+
+# nginx at debug level names each phase handler that it passes, by its number, and each connection and timer.
+SKIP: {
+    skip 'this nginx is built without --with-debug', 3 if `@{[ $with->executable ]} -V 2>&1` !~ /--with-debug/;
+    my ($ours, $theirs) = map { $t->read_file("$_/debug.log") } qw(nginx plain);
+    my @phases = map { [$_ =~ /\[debug\] [^:]*: \*?\d* ?((?:\w+ )?phase: \d+)/g] } $ours, $theirs;
+    ok @{ $phases[1] } > 10, 'phases were logged';
+    is_deeply $phases[0], $phases[1], 'no handler of ours is in any phase';
+    is +(() = $ours =~ /\bconnect to /g), 0, 'nor is anything connected to';
 }
 
 # -- what the file exports ---------------------------------------------------------------------

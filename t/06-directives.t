@@ -24,21 +24,29 @@ is_deeply \%in_page, \%in_code, 'every directive, with its context, and no other
 my ($variables) = $page =~ /^## Variables\n(.*)\z/ms;
 my %named   = map { $_ => 1 } $variables =~ /\$(headgate_\w+)/g;
 my %defined = map { $_ => 1 } $t->read_file("$root/ngx_module/variables.cpp") =~ /\{"(headgate_\w+)",/g;
+my ($prefix) = $t->read_file("$root/ngx_module/claims.h") =~ /kClaimPrefix = "(\w+)"/;
+$defined{$prefix} = 1;    # $headgate_claim_<name> in the page
 is_deeply \%named, \%defined, 'every variable, and no other';
 my ($names)  = $t->read_file("$root/ngx_module/auth_status.cpp") =~ /kNames = \{(.*?)\}/s;
 my @reasons  = grep { length } $names =~ /"(\w*)"/g;
 my ($row)    = $variables =~ /^\| `\$headgate_auth_status` \|([^\n]*)$/m;
 is_deeply [$row =~ /`(\w+)`/g], \@reasons, 'every reason of $headgate_auth_status, in order';
 
-# -- the example ------------------------------------------------------------------------------------
-my ($example) = $page =~ /^<!-- checked: nginx -t -->\n```nginx\n(.*?)^```/ms;
+# -- the examples -----------------------------------------------------------------------------------
 my $port = $t->port;
 $t->write_file("etc/$_", ('0123456789abcdef' x 4) . "\n") for qw(pepper token.key);
-$example =~ s{/etc/headgate/}{$t->path('etc') . '/'}ge;
-$example =~ s/127\.0\.0\.1:8080/127.0.0.1:$port/;
 my $module = $ENV{HEADGATE_MODULE} // "$root/build/ngx_http_headgate_module.so";
-my $conf   = $t->write_file('nginx.conf', "load_module $module;\npid @{[ $t->path('nginx.pid') ]};\nevents {}\nhttp {\naccess_log off;\n$example\n}\n");
-my $said   = `nginx -t -p @{[ $t->dir('prefix') ]} -e @{[ $t->path('error.log') ]} -c $conf 2>&1`;
-is $?, 0, 'nginx -t accepts the example' or diag $said;
+for my $name (qw(directives authentication)) {
+    my $text     = $t->read_file("$root/docs/$name.md");
+    my @examples = $text =~ /^<!-- checked: nginx -t -->\n```nginx\n(.*?)^```/msg;
+    ok scalar @examples, "docs/$name.md has examples";
+    for my $example (@examples) {
+        $example =~ s{/etc/headgate/}{$t->path('etc') . '/'}ge;
+        $example =~ s/127\.0\.0\.1:8080/127.0.0.1:$port/;
+        my $conf = $t->write_file('nginx.conf', "load_module $module;\npid @{[ $t->path('nginx.pid') ]};\nevents {}\nhttp {\naccess_log off;\n$example\n}\n");
+        my $said = `nginx -t -p @{[ $t->dir('prefix') ]} -e @{[ $t->path('error.log') ]} -c $conf 2>&1`;
+        is $?, 0, "nginx -t accepts the example of docs/$name.md" or diag $said;
+    }
+}
 
 $t->done;

@@ -42,6 +42,7 @@ my $edge = Headgate::Edge->start(
             try_files /page =404;
         }
         location = /any-address { satisfy any; allow 127.0.0.1; deny all; headgate_auth jwt; try_files /page =404; }
+        location = /any-three   { satisfy any; auth_basic staff; auth_basic_user_file $users; auth_request /answer-yes; headgate_auth jwt; try_files /page =404; }
         location = /any-nobody  { satisfy any; deny all; headgate_auth jwt; try_files /page =404; }
         location = /all {
             auth_basic staff; auth_basic_user_file $users;
@@ -132,6 +133,10 @@ for my $case (
 my $by_address = $get->('/any-address');
 is $by_address->status, 200, 'satisfy any: the address lets in';
 is $by_address->header('WWW-Authenticate'), undef, '... without a challenge';
+# Three checks, two of which write a challenge before the third lets in.
+my $three = $get->('/any-three');
+is $three->status, 200, 'satisfy any: auth_request lets in, nothing else would';
+is $three->header('WWW-Authenticate'), undef, '... without a challenge';
 is $get->('/any-nobody')->status, 401, 'satisfy any: neither token nor address';
 is $get->('/any-nobody', Authorization => 'Bearer ' . $edge->token)->status, 200, '... the token is enough';
 is $get->('/all', @$_[1 .. $#$_])->status, $_->[0], "satisfy all: $_->[0]"

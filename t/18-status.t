@@ -18,7 +18,7 @@ my $edge  = Headgate::Edge->start(
         location = /idle { headgate_auth jwt; access_log @{[ $t->dir('nginx') ]}/timing.log timing; empty_gif; }
         location = /clock { access_log off; return 200 \$msec; }
         location = /timed {
-            headgate_auth jwt;
+            headgate_auth jwt api_key;
             headgate_publish event;
             add_header X-Redis-Time \$headgate_redis_time;
             access_log @{[ $t->dir('nginx') ]}/timing.log timing;
@@ -118,12 +118,17 @@ $t->wait_for('the hash to be written again', sub { (reports()->{ $pids[0] }{upti
 pass '... and is written again and again';
 
 # -- workers come and go, counts stay --------------------------------------------------------------------
+($pids[0]) = grep { $reports->{$_}{published} } @pids;
 kill 'KILL', $pids[0];
 $t->wait_for('a worker in its place', sub { my @now = $nginx->worker_pids; @now == 2 && !grep { $_ == $pids[0] } @now });
 $edge->wait_until_ready;
 $t->wait_for('both to be counted', sub { $edge->status->{worker_processes} == 2 });
 is $edge->status->{published}{events}, 4, 'a killed worker takes nothing it counted with it';
 $nginx->expect_alarms(qr/worker process $pids[0] exited on signal 9/);
+# It has the slot of the one before it, whose counters go on.
+my ($new) = grep { !$reports->{$_} } $nginx->worker_pids;
+$t->wait_for('the new worker to report', sub { reports()->{$new} });
+is reports()->{$new}{published}, 0, "... and a worker's hash has its own numbers only";
 is $edge->publish(key => $key)->status, 201, 'another event';
 $nginx->reload;
 $t->wait_for('the old workers to be gone', sub { $nginx->worker_pids == 2 });
@@ -146,12 +151,22 @@ my $from = $nginx->get('/clock')->body;
 $t->wait_for('something to measure', sub { $nginx->get('/clock')->body > $from + 0.1 });
 $redis->process->signal('CONT');
 is $slow->read_response->status, 201, 'one that waits for Redis';
+# Its key is looked up at once, its body comes late: that wait is not for Redis.
+my $late  = $nginx->connect;
+my $bytes = Headgate::Http->format_request('POST', '/timed', headers => [$edge->headers(key => $key)], body => Headgate::Edge::event_body());
+$late->send_bytes(substr $bytes, 0, -20);
+$from = $nginx->get('/clock')->body;
+$t->wait_for('the client to be slow', sub { $nginx->get('/clock')->body > $from + 0.3 });
+$late->send_bytes(substr $bytes, -20);
+is $late->read_response->status, 201, 'one that waits for its client';
 my @lines;
-$t->wait_for('three lines', sub { @lines = split /\n/, $t->read_file('nginx/timing.log'); @lines == 3 });
+$t->wait_for('four lines', sub { @lines = split /\n/, $t->read_file('nginx/timing.log'); @lines == 4 });
 is +(split /\|/, $lines[0])[2], '-', 'empty where Redis was not asked';
 like +(split /\|/, $lines[1])[2], qr/\A\d+\.\d{3}\z/, 'seconds and milliseconds in the log';
 my ($waited, $taken) = (split /\|/, $lines[2])[2, 3];
 ok $waited >= 0.05 && $waited <= $taken + 0.01, 'the time spent waiting is in it, and no more than the request took' or diag "$waited of $taken";
+($waited, $taken) = (split /\|/, $lines[3])[2, 3];
+ok $taken - $waited >= 0.1, '... and nothing else is' or diag "$waited of $taken";
 
 # -- Redis away ----------------------------------------------------------------------------------------------
 $redis->crash;

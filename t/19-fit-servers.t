@@ -47,7 +47,7 @@ my $edge = Headgate::Edge->start(
         server {
             listen 127.0.0.1:$second;
             headgate_realm second;
-            headgate_jwt_key_file $other alg=HS256 issuer=other org=claim:org;
+            headgate_jwt_key_file $other alg=HS256 issuer=other org=claim:org scopes=admin;
             headgate_auth jwt;
             headgate_limit rate=5r/h name=second key=\$headgate_org;
             headgate_limit_mode exact;
