@@ -38,10 +38,13 @@ enum class JwtStatus : std::uint8_t {
 
 [[nodiscard]] std::string_view jwt_status_name(JwtStatus status) noexcept;
 
+// Whose tokens the sidecar makes.
+inline constexpr std::string_view kOwnIssuer = "headgate";
+
 // One key source: its keys are good for one issuer only.
 struct JwtSource {
     KeySet keys;
-    std::string issuer = "headgate";
+    std::string issuer{kOwnIssuer};
     std::string org_fixed;                // foreign issuers: org=<fixed>
     std::string org_claim = "org";        // or org=claim:<name>
     std::string scope_ceiling = "admin";  // `admin` = no ceiling
@@ -56,6 +59,7 @@ struct JwtPolicy {
 struct JwtClaims {
     std::string iss, sub, org, scope, plan, key_id, jti, kid;
     std::string allowed_ips;  // separated by spaces
+    std::string limits;       // of the key, in the syntax of a rate plan; only our own issuer's tokens have them
     std::int64_t exp_seconds = 0;
     std::int64_t iat_seconds = 0;
 };

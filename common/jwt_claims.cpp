@@ -194,6 +194,9 @@ void read_claims(ClaimReader& reader, const JwtSource& source, const JwtPolicy& 
     claims.key_id = reader.text("key", "key", limits::kKeyIdBytesMax).value_or("");
     claims.jti = reader.text("jti", "jti", kClaimBytesMax).value_or("");
     claims.allowed_ips = read_allowed_ips(reader);
+    if (source.issuer == kOwnIssuer) {
+        claims.limits = reader.text("limits", "limits", kClaimBytesMax).value_or("");
+    }
 }
 
 }  // namespace

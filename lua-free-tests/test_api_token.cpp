@@ -39,6 +39,7 @@ ApiKey some_key() {
     key.scopes = "events:write inbox:read";
     key.plan = "pro";
     key.allowed_ips = "192.0.2.0/24 2001:db8::/32";
+    key.limits = "5r/s 100r/h:10";
     return key;
 }
 
@@ -63,6 +64,7 @@ void test_mint_token_verifies_with_all_claims(void**) {
     assert_string_equal(verified.claims.plan.c_str(), "pro");
     assert_string_equal(verified.claims.key_id.c_str(), "key-1");
     assert_string_equal(verified.claims.allowed_ips.c_str(), "192.0.2.0/24 2001:db8::/32");
+    assert_string_equal(verified.claims.limits.c_str(), "5r/s 100r/h:10");
     assert_string_equal(verified.claims.jti.c_str(), "jti-1");
     assert_int_equal(verified.claims.exp_seconds, (kNow + kDayMs) / 1000);
     assert_int_equal(token.expires_in_seconds, 86400);

@@ -111,7 +111,7 @@ ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* co
     if (ctx->waiting()) {
         return NGX_AGAIN;
     }
-    if (std::exchange(ctx->key_reply_seen, false)) {
+    if (std::exchange(ctx->auth_reply_seen, false)) {
         return ctx->auth_status == AuthStatus::kOk ? admit(r, ctx, conf) : refuse(r, ctx, conf, ctx->auth_status);
     }
     // A principal holds for the location that let it in, not for one that is reached by a redirect from there.
@@ -123,7 +123,7 @@ ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* co
     if (found.ambiguous) {
         status = AuthStatus::kAmbiguous;
     } else if (!found.api_key.empty()) {
-        status = check_key(r, ctx, found.api_key);
+        status = check_key(r, ctx, conf->auth, found.api_key);
     } else if (!found.token.empty() && (conf->auth.kinds & kAuthJwt) != 0) {
         status = check_token(r, ctx, conf->auth, found.token);
         if (!conf->auth.jwt.remotes.empty()) {

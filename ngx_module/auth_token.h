@@ -6,7 +6,9 @@
 
 namespace headgate::edge {
 
-// Verifies the token under the location's keys and policy and fills ctx->principal. kOk, or why it is refused.
+// Finds the token among those that were verified, or verifies it under the location's keys and policy, and fills
+// ctx->principal. kOk, or why it is refused. kPending: the request was suspended and runs again, with
+// ctx->auth_reply_seen if Redis was asked about this token.
 [[nodiscard]] AuthStatus check_token(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& conf,
                                      std::string_view token);
 

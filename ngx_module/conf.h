@@ -21,6 +21,8 @@ struct MainConf {
     ngx_int_t shards = NGX_CONF_UNSET;
     std::unique_ptr<HmacSha256Key> pepper;
     std::string pepper_fingerprint;
+    std::unique_ptr<HmacSha256Key> previous_pepper;  // keys that the new one does not find are looked up under it
+    std::string previous_pepper_fingerprint;
     bool in_use = false;             // some location authenticates, limits, publishes or shows status
     DirectivePlace in_use_place;     // the first directive that says so
     std::unique_ptr<Worker> worker;  // made in init_process, gone in exit_process

@@ -11,21 +11,47 @@
 
 namespace headgate::edge {
 
+namespace {
+
+// A healthy Redis is heard once a second; a shorter time would lock everybody out between two of its replies.
+constexpr ngx_msec_t kStaleMsMin = 2000;
+constexpr ngx_msec_t kStaleMsDefault = 30'000;
+
+// nullptr: the error has been logged.
+std::unique_ptr<HmacSha256Key> read_pepper(ngx_conf_t* cf, ngx_str_t file) {
+    const auto text = read_secret(cf, file);
+    if (!text) {
+        return nullptr;
+    }
+    const std::string_view secret = secret_file_value(*text);
+    if (secret.size() < limits::kSecretBytesMin) {
+        conf_fail(cf, "the pepper in \"%V\" is shorter than %uz bytes", &file, limits::kSecretBytesMin);
+        return nullptr;
+    }
+    return std::make_unique<HmacSha256Key>(secret);
+}
+
+}  // namespace
+
 char* parse_pepper(ngx_conf_t* cf, MainConf* conf) {
     if (conf->pepper != nullptr) {
         return conf_fail(cf, "is duplicate");
     }
-    const auto text = read_secret(cf, arguments(cf)[0]);
-    if (!text) {
+    if (conf->pepper = read_pepper(cf, arguments(cf)[0]); conf->pepper == nullptr) {
         return kConfError;
     }
-    const std::string_view secret = secret_file_value(*text);
-    if (secret.size() < limits::kSecretBytesMin) {
-        return conf_fail(cf, "the pepper in \"%V\" is shorter than %uz bytes", &arguments(cf)[0],
-                         limits::kSecretBytesMin);
-    }
-    conf->pepper = std::make_unique<HmacSha256Key>(secret);
     conf->pepper_fingerprint = pepper_fingerprint(*conf->pepper);
+    for (ngx_str_t& argument : arguments(cf).subspan(1)) {
+        const auto file = parameter(argument, "previous");
+        if (!file || file->empty() || conf->previous_pepper != nullptr) {
+            return conf_fail(cf, "invalid parameter \"%V\"", &argument);
+        }
+        ngx_str_t name{};
+        if (conf->previous_pepper = read_pepper(cf, *as_ngx_str(name, *file)); conf->previous_pepper == nullptr) {
+            return kConfError;
+        }
+        conf->previous_pepper_fingerprint = pepper_fingerprint(*conf->previous_pepper);
+    }
     return kConfOk;
 }
 
@@ -50,6 +76,16 @@ char* parse_auth(ngx_conf_t* cf, LocConf* conf) {
     }
     conf->auth.kinds = kinds;
     conf->auth.place = place_of(cf);
+    return kConfOk;
+}
+
+char* parse_auth_stale(ngx_conf_t* cf, LocConf* conf) {
+    if (conf->auth.stale_ms != NGX_CONF_UNSET_MSEC) {
+        return conf_fail(cf, "is duplicate");
+    }
+    if (!parse_msec(view(arguments(cf)[0]), conf->auth.stale_ms) || conf->auth.stale_ms < kStaleMsMin) {
+        return conf_fail(cf, "invalid time \"%V\": at least 2s", &arguments(cf)[0]);
+    }
     return kConfOk;
 }
 
@@ -165,6 +201,7 @@ char* merge_auth(ngx_conf_t* cf, const AuthConf& prev, AuthConf& conf) {
     }
     ngx_conf_merge_uint_value(conf.kinds, prev.kinds, kAuthOff);
     ngx_conf_merge_str_value(conf.realm, prev.realm, "headgate");
+    ngx_conf_merge_msec_value(conf.stale_ms, prev.stale_ms, kStaleMsDefault);
     conf.require_scopes = conf.require_scopes != nullptr ? conf.require_scopes : prev.require_scopes;
     conf.token_places = conf.token_places != nullptr ? conf.token_places : prev.token_places;
     conf.api_key_places = conf.api_key_places != nullptr ? conf.api_key_places : prev.api_key_places;

@@ -36,12 +36,14 @@ struct AuthConf {
     std::vector<CredentialPlace>* api_key_places = nullptr;  // nullptr: X-API-Key, and Authorization
     std::vector<CredentialPlace> places;                     // of the kinds accepted; each place once
     JwtConf jwt;
+    ngx_msec_t stale_ms = NGX_CONF_UNSET_MSEC;  // how long known credentials are good while Redis is away
 
     [[nodiscard]] bool required() const noexcept { return (kinds & (kAuthJwt | kAuthApiKey)) != 0; }
 };
 
 char* parse_pepper(ngx_conf_t* cf, MainConf* conf);
 char* parse_auth(ngx_conf_t* cf, LocConf* conf);
+char* parse_auth_stale(ngx_conf_t* cf, LocConf* conf);
 char* parse_realm(ngx_conf_t* cf, LocConf* conf);
 char* parse_require_scope(ngx_conf_t* cf, LocConf* conf);
 char* parse_token_from(ngx_conf_t* cf, LocConf* conf);

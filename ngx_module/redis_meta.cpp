@@ -87,8 +87,9 @@ std::string RedisMeta::key_meta_command() {
 
 bool RedisMeta::keys_are_known(const redisReply* reply) const {
     const std::string_view projected = element_text(reply, 0);
-    return !projected.empty() && projected != "0" &&
-           equal_constant_time(element_text(reply, 1), expected_.pepper_fingerprint);
+    const std::string_view fingerprint = element_text(reply, 1);
+    return !projected.empty() && projected != "0" && !fingerprint.empty() &&
+           (fingerprint == expected_.pepper_fingerprint || fingerprint == expected_.previous_pepper_fingerprint);
 }
 
 }  // namespace headgate::edge

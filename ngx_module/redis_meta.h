@@ -14,8 +14,9 @@ namespace headgate::edge {
 
 struct MetaExpectation {
     int shards = 0;
-    std::string pepper_fingerprint;  // empty: this nginx has no pepper
-    bool for_events = true;          // else contract and policy hold nobody up: it may evict, say, limits
+    std::string pepper_fingerprint;           // empty: this nginx has no pepper
+    std::string previous_pepper_fingerprint;  // empty: none
+    bool for_events = true;                   // else contract and policy hold nobody up: it may evict, say, limits
 };
 
 class RedisMeta {

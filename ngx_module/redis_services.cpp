@@ -3,6 +3,10 @@
 
 namespace headgate::edge {
 
+MetaExpectation expected_of(const MainConf& conf, bool for_events) {
+    return {static_cast<int>(conf.shards), conf.pepper_fingerprint, conf.previous_pepper_fingerprint, for_events};
+}
+
 RedisServices::RedisServices(const MainConf& conf, ZoneShared* shared, ngx_log_t* log)
     : gauge_(shared->workers[ngx_process_slot].redis_state) {
     for (const auto& redis : conf.redis) {
@@ -13,11 +17,10 @@ RedisServices::RedisServices(const MainConf& conf, ZoneShared* shared, ngx_log_t
             }
             if (service == nullptr) {
                 const bool for_events = conf.redis_of(RedisRole::kEvents) == redis.get();
-                MetaExpectation expected{static_cast<int>(conf.shards), conf.pepper_fingerprint, for_events};
-                service =
-                    services_
-                        .emplace_back(std::make_unique<RedisService>(*redis, std::move(expected), gauge_, shared, log))
-                        .get();
+                service = services_
+                              .emplace_back(std::make_unique<RedisService>(*redis, expected_of(conf, for_events),
+                                                                           gauge_, shared, log))
+                              .get();
             }
             roles_[role] = service;
         }

@@ -6,6 +6,9 @@
 
 namespace headgate::edge {
 
+// What this nginx expects of a Redis, which holds events or does not.
+[[nodiscard]] MetaExpectation expected_of(const MainConf& conf, bool for_events);
+
 class RedisServices {
  public:
     RedisServices(const MainConf& conf, ZoneShared* shared, ngx_log_t* log);

@@ -14,6 +14,7 @@ namespace {
 // it looks at `blocked`, so the memory may have to live on; only the askers are taken away here.
 void on_request_cleanup(void* data) noexcept {
     auto* ctx = static_cast<RequestCtx*>(data);
+    ctx->stop_waiting_for_sync();
     for (RedisCommand*& command : ctx->pending) {
         if (command != nullptr) {
             std::exchange(command, nullptr)->abandon();

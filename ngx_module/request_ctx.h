@@ -50,8 +50,9 @@ struct RequestCtx {
     AuthStatus auth_status = AuthStatus::kOff;
     bool authenticated = false;
     Principal principal{};
-    bool key_reply_seen = false;  // of the two commands that look up an API key
-    bool key_meta_known = false;  // and all keys are in Redis
+    bool auth_reply_seen = false;  // Redis has answered: auth_status says what came of it
+    bool waits_for_sync = false;   // for the revocations (revocation_sync.h)
+    ngx_queue_t sync_link{};
     // The token that let the request in, borrowed from its headers; empty for an API key. claims.cpp decodes its
     // payload into the pool: claims_json is that of the token claims_of.
     std::string_view verified_token{}, claims_of{}, claims_json{};
@@ -94,15 +95,21 @@ struct RequestCtx {
     ngx_msec_t redis_since_ms = 0;  // of the wait under way
     ngx_msec_t redis_waited_ms = 0;
 
-    // At most two commands of a request are with Redis at a time. Abandoned when the request dies.
-    RedisCommand* pending[2] = {};
+    // At most three commands of a request are with Redis at a time. Abandoned when the request dies.
+    RedisCommand* pending[3] = {};
     std::size_t pins = 0;    // commands whose bytes are queued: the request's memory must stay
     bool abandoned = false;  // it was terminated while pinned
     bool counted = false;    // among the requests
     bool accepted = false;   // and among those that passed every stage
 
     [[nodiscard]] bool waiting() const noexcept {
-        return pending[0] != nullptr || pending[1] != nullptr || limit_take != nullptr || keys_wait.waiting;
+        return waits_for_sync || pending[0] != nullptr || pending[1] != nullptr || pending[2] != nullptr ||
+               limit_take != nullptr || keys_wait.waiting;
+    }
+    void stop_waiting_for_sync() noexcept {
+        if (std::exchange(waits_for_sync, false)) {
+            ngx_queue_remove(&sync_link);
+        }
     }
     [[nodiscard]] ngx_msec_t redis_time_ms() const noexcept {
         return redis_waited_ms + (redis_waiting ? ngx_current_msec - redis_since_ms : 0);

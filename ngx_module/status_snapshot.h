@@ -20,6 +20,13 @@ struct StatusSnapshot {
     ngx_atomic_uint_t uptime_ms = 0;  // since the zone was made: reloads go on
     ngx_atomic_uint_t workers = 0;    // that live, those that are quitting included
     ngx_atomic_uint_t inflight_bytes = 0;
+    struct Auth {
+        ngx_atomic_uint_t tokens, keys, evictions;  // of the zone
+        ngx_atomic_uint_t revocations, revocations_max;
+        ngx_atomic_uint_t resync_age_s;  // since all revocations were read; since the zone was made if they never were
+        ngx_atomic_uint_t redis_silent_ms;
+    };
+    Auth auth{};
     std::array<ngx_atomic_uint_t, kRedisStateCount> redis_states{};  // workers whose worst connection is in each RedisState
 };
 

@@ -24,6 +24,10 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
       redis_(conf, shared_, cycle->log),
       key_store_(conf, shared_, cycle->log),
       key_waiters_(cycle->log),
+      revocations_(keys(), *shared_,
+                   conf.redis_of(RedisRole::kKeys)->connect_timeout_ms + conf.redis_of(RedisRole::kKeys)->timeout_ms,
+                   cycle->log),
+      control_(*conf.redis_of(RedisRole::kKeys), expected_of(conf, false), *shared_, revocations_, cycle->log),
       backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
       leases_(shared_, limits(), cycle->log),
       usage_(keys(), cycle->log),
@@ -50,10 +54,14 @@ void Worker::start() noexcept {
     slot.redis_state = 0;
     slot.pid = static_cast<ngx_atomic_uint_t>(ngx_pid);
     redis_.start();
+    revocations_.start();
+    control_.start();
     ngx_add_timer(&refresh_event_, kRefreshMs);
 }
 
 void Worker::stop() noexcept {
+    control_.stop();
+    revocations_.stop();
     redis_.stop();
     key_waiters_.stop();
     leases_.stop();

@@ -4,12 +4,14 @@
 
 #include "ngx_module/backlog.h"
 #include "ngx_module/conf.h"
+#include "ngx_module/control.h"
 #include "ngx_module/jwks_wait.h"
 #include "ngx_module/limit_lease.h"
 #include "ngx_module/redis_services.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/status_report.h"
 #include "ngx_module/token_keys.h"
+#include "ngx_module/token_memo.h"
 #include "ngx_module/usage.h"
 #include "ngx_module/zone.h"
 
@@ -32,6 +34,8 @@ class Worker {
     [[nodiscard]] bool limits_join_events() noexcept { return redis_.limits_join_events(); }
     [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
     [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
+    [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
+    [[nodiscard]] TokenMemo& token_memo() noexcept { return token_memo_; }
     [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
@@ -56,6 +60,9 @@ class Worker {
     RedisServices redis_;
     KeyStore key_store_;
     KeyWaiters key_waiters_;
+    RevocationSync revocations_;
+    ControlReader control_;
+    TokenMemo token_memo_;
     Backlog backlog_;
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;

@@ -99,7 +99,7 @@ ngx_int_t init_zone(ngx_shm_zone_t* zone, void* old_data) noexcept {
     }
     void* memory = ngx_slab_calloc(pool, sizeof(ZoneShared));
     auto* shared = memory == nullptr ? nullptr : new (memory) ZoneShared{};
-    if (shared == nullptr || !shared->cache.init(pool, zone->shm.size)) {
+    if (shared == nullptr || !shared->auth.init(pool, zone->shm.size) || !shared->cache.init(pool, zone->shm.size)) {
         ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0, "headgate_zone \"%V\" is too small", &zone->shm.name);
         return NGX_ERROR;
     }

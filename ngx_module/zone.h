@@ -2,6 +2,7 @@
 // changed by atomic operations; what is behind `cache` needs a ZoneLock.
 #pragma once
 
+#include "ngx_module/auth_shared.h"
 #include "ngx_module/auth_status.h"
 #include "ngx_module/backlog.h"
 #include "ngx_module/jwks_zone.h"
@@ -26,6 +27,13 @@ struct CountersOf {
     Word events_failed;     // answered 503
     Word payload_bytes;
     Word payload_bytes_copied;
+
+    Word token_hits;  // verified before
+    Word token_misses;
+    Word key_hits;  // asked for before
+    Word key_misses;
+    Word control_entries;  // read from headgate:control; each worker reads all
+    Word resyncs;          // finished readings of all revocations
 
     Word redis_connects;
     Word redis_writes;  // system calls
@@ -66,10 +74,11 @@ struct ZoneShared : Counters {
     ngx_slab_pool_t* pool;  // the zone itself: ZoneLock(shared.pool)
     ZoneCache cache;
     JwksShared jwks;
+    AuthShared auth;
 };
 static_assert(std::is_trivially_destructible_v<ZoneShared>);
 inline constexpr ngx_uint_t kZoneLayout =
-    1'000'000 * 5 + sizeof(ZoneShared);  // raise the factor with any change within
+    1'000'000 * 6 + sizeof(ZoneShared);  // raise the factor with any change within
 
 inline void count(ngx_atomic_t& counter, ngx_atomic_int_t by = 1) noexcept { (void)ngx_atomic_fetch_add(&counter, by); }
 

@@ -60,9 +60,22 @@ ok $listed, 'key list shows it';
 is index(JSON::PP::encode_json($listed), $key->{api_key}), -1, '... without the key itself';
 fails_with(1, qr/scope/i, 'key', 'create', '--org', $acme->{id}, '--name', 'x', '--scopes', 'Not A Scope', '--plan', 'pro');
 fails_with(1, qr/org/i, 'key', 'create', '--org', 'no-such-org', '--name', 'x', '--scopes', 'events:write', '--plan', 'pro');
+# A token made from it dies with it.
+my $minted = $nginx->request(
+    'POST', '/token', headers => ['Content-Type' => 'application/x-www-form-urlencoded'], body => "username=api&password=$key->{api_key}",
+)->json->{access_token};
+sub token_status () {
+    return $nginx->request(
+        'POST', '/events', headers => [Authorization => "Bearer $minted", 'Content-Type' => 'application/json'],
+        body => '{"type":"order.created","source":"cli","payload":{"n":1}}',
+    )->status;
+}
+is token_status(), 201, 'a token made from the key' for 1 .. 2;
 is(($h->run('key', 'revoke', $key->{id}))[0], 0, 'key revoke');
 $t->wait_for('the edge to refuse the revoked key', sub { publish_status($key->{api_key}) == 401 }, 2);
 pass 'a revoked key is refused at the edge at once';
+$t->wait_for('the edge to refuse its token', sub { token_status() == 401 }, 2);
+pass 'and so is its token, though the edge has seen it before';
 fails_with(1, qr/does not exist/, 'key', 'revoke', 'no-such-key');
 
 # -- webhooks: what the command made matches every event that is accepted after its exit -----------

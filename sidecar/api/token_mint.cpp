@@ -29,6 +29,10 @@ MintedToken mint_token(const ApiKey& key, std::string_view scope, const Verifica
         claims += ",\"allowed_ips\":";
         append_json_string(claims, key.allowed_ips);
     }
+    if (!key.limits.empty()) {
+        claims += ",\"limits\":";
+        append_json_string(claims, key.limits);
+    }
     claims += ",\"jti\":";
     append_json_string(claims, token_id);
     claims += ",\"iat\":" + std::to_string(issued) + ",\"exp\":" + std::to_string(expires) + "}";

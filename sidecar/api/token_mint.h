@@ -16,8 +16,8 @@ struct MintedToken {
     std::string scope;
 };
 
-// iss `headgate`, sub `api`, org, scope, plan, key, allowed_ips (if the key has them), jti, iat, exp. Never longer than
-// the key lives. `scope`: the scopes asked for, or empty for all of the key's.
+// iss `headgate`, sub `api`, org, scope, plan, key, allowed_ips and limits (if the key has them), jti, iat, exp. Never
+// longer than the key lives. `scope`: the scopes asked for, or empty for all of the key's.
 [[nodiscard]] MintedToken mint_token(const ApiKey& key, std::string_view scope, const VerificationKey& signing_key,
                                      TimeMs now, std::int64_t lifetime_ms, std::string_view token_id);
 

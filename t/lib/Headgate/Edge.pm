@@ -17,19 +17,19 @@ our $LOG_FORMAT = q{log_format edge '$status|$headgate_auth_status|$headgate_lim
 
 # Options: redis (one made before), redis_address (what nginx is told, default TCP), redis_options
 # (timeout=1s connect_timeout=1s), http, server, locations, events_location (replaces the body of
-# /events), limit, workers, projected (1), name (of the nginx, for a second one), and those of Headgate::Nginx.
+# /events), limit, workers, zone (4m), projected (1), name (of the nginx, for a second one), and those of Headgate::Nginx.
 sub start ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
     my $self  = bless { t => $t, redis => $redis, pepper => random_hex(32), token_secret => random_hex(32) }, $class;
-    my $name        = $args{name} // 'nginx';
-    my $pepper_file = $t->write_file("edge-$name/pepper",    "$self->{pepper}\n");
-    my $token_file  = $t->write_file("edge-$name/token.key", "$self->{token_secret}\n");
+    my $edge_dir    = defined $args{name} ? "edge-$args{name}" : 'edge';
+    my $pepper_file = $t->write_file("$edge_dir/pepper",    "$self->{pepper}\n");
+    my $token_file  = $t->write_file("$edge_dir/token.key", "$self->{token_secret}\n");
     my $address     = $args{redis_address} // '127.0.0.1:' . $redis->port;
     # Memcheck makes nginx so slow that a Redis in time seems late to it.
     my $options = $args{redis_options} // ($ENV{HEADGATE_TEST_VALGRIND} ? 'timeout=10s connect_timeout=5s' : 'timeout=1s connect_timeout=1s');
 
     my $http = <<~"CONF";
-            headgate_zone edge:4m;
+            headgate_zone edge:@{[ $args{zone} // '4m' ]};
             headgate_redis $address $options;
             headgate_api_key_pepper_file $pepper_file;
             headgate_jwt_key_file $token_file alg=HS256;
@@ -38,7 +38,7 @@ sub start ($class, $t, %args) {
             headgate_plan enterprise rate=1000r/m rate=50000r/h;
             headgate_plan unlimited rate=100000000r/s;
             $LOG_FORMAT
-            access_log @{[ $t->dir($name) ]}/access.log edge;
+            access_log @{[ $t->dir($args{name} // 'nginx') ]}/access.log edge;
             client_max_body_size 8m;
             @{[ $args{http} // '' ]}
         CONF
@@ -89,6 +89,20 @@ sub add_key ($self, %fields) {
 
 sub key_id ($self, $key)   { $self->{key_ids}{$key} }
 sub key_name ($self, $key) { 'headgate:key:' . api_key_hash($self->{pepper}, $key) }
+
+# What the sidecar writes to headgate:control.
+sub announce ($self, $op, $ref = '', $until = 0) {
+    return $self->{redis}->command('XADD', 'headgate:control', '*', op => $op, ref => $ref, until => $until);
+}
+# A revocation as the sidecar makes it: a member of headgate:revoked, and its announcement. until: ms, in an hour.
+sub revoke ($self, $member, $until = (time + 3600) * 1000) {
+    $self->{redis}->command('ZADD', 'headgate:revoked', $until, $member);
+    return $self->announce(revoke => $member, $until);
+}
+sub unrevoke ($self, $member) {
+    $self->{redis}->command('ZREM', 'headgate:revoked', $member);
+    return $self->announce(unrevoke => $member);
+}
 
 sub token ($self, %args) { jwt($self->{token_secret}, %args) }
 
