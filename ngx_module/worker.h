@@ -7,7 +7,7 @@
 #include "ngx_module/control.h"
 #include "ngx_module/jwks_wait.h"
 #include "ngx_module/limit_lease.h"
-#include "ngx_module/redis_service.h"
+#include "ngx_module/redis_services.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/status_report.h"
 #include "ngx_module/token_keys.h"
@@ -26,11 +26,12 @@ class Worker {
     void stop() noexcept;  // whatever is under way is answered 503
 
     // The Redis of each kind of data; several may be one and the same.
-    [[nodiscard]] RedisService& events() noexcept { return redis_; }
-    [[nodiscard]] RedisService& limits() noexcept { return redis_; }
-    [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
+    [[nodiscard]] RedisService& events() noexcept { return redis_.of(RedisRole::kEvents); }
+    [[nodiscard]] RedisService& limits() noexcept { return redis_.of(RedisRole::kLimits); }
+    // key:*, revoked, control, usage
+    [[nodiscard]] RedisService& keys() noexcept { return redis_.of(RedisRole::kKeys); }
     // May one script charge a limit and add an event?
-    [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
+    [[nodiscard]] bool limits_join_events() noexcept { return redis_.limits_join_events(); }
     [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
     [[nodiscard]] TokenMemo& token_memo() noexcept { return token_memo_; }
     [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
@@ -56,7 +57,7 @@ class Worker {
 
     ZoneShared* shared_;
     Counters* counters_;
-    RedisService redis_;
+    RedisServices redis_;
     RevocationSync revocations_;
     ControlReader control_;
     TokenMemo token_memo_;
