@@ -34,6 +34,8 @@ sub recovers ($name) {
 is publish()->status, 503, 'the name leads to nobody: 503';
 $dns->address('127.0.0.1');
 recovers('the name leads elsewhere now');
+# The one that reads revocations tries at times of its own, and counts among the connections.
+$t->wait_for('its other connection', sub { connects() >= 2 });
 
 # -- error replies and what is none -----------------------------------------------------------------
 sub fault ($name, $bytes, $keeps, %args) {
