@@ -14,16 +14,15 @@ namespace headgate::edge {
 
 namespace {
 
-// Appends to the chain; nullptr when there is no memory.
-ngx_chain_t** append_text(ngx_pool_t* pool, ngx_chain_t** tail, std::string_view text) noexcept {
+// Appends text of the pool to the chain; nullptr when there is no memory.
+ngx_chain_t** append_text(ngx_pool_t* pool, ngx_chain_t** tail, u_char* text, std::size_t bytes) noexcept {
     ngx_chain_t* link = ngx_alloc_chain_link(pool);
     auto* buf = static_cast<ngx_buf_t*>(ngx_pcalloc(pool, sizeof(ngx_buf_t)));  // ngx_calloc_buf() is C
-    const ngx_str_t copy = copy_to_pool(pool, text);
-    if (link == nullptr || buf == nullptr || copy.data == nullptr) {
+    if (link == nullptr || buf == nullptr) {
         return nullptr;
     }
-    buf->pos = buf->start = copy.data;
-    buf->last = buf->end = copy.data + copy.len;
+    buf->pos = buf->start = text;
+    buf->last = buf->end = text + bytes;
     buf->memory = 1;
     link->buf = buf;
     link->next = nullptr;
@@ -41,7 +40,7 @@ std::string_view script_sha1_of(const OutgoingEvent& event, const LimitCharge* c
 // Everything in front of the XADD's fields.
 void write_call(RespWriter& writer, ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge) {
     constexpr std::size_t kFieldArguments = 2 * kEventFieldNames.size();
-    const std::string stream = stream_key(kDefaultKeyPrefix, event.shard);
+    const std::string_view stream = event_command_key(r, event);
     if (charge == nullptr && !event.idempotent()) {
         writer.array(3 + kFieldArguments).bulk("XADD").bulk(stream).bulk("*");
         return;
@@ -81,9 +80,9 @@ bool is_entry_id(const redisReply* reply) noexcept {
 RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, OutgoingEvent& event,
                                   const LimitCharge* charge, BodyView& body) {
     const auto name = [](EventField field) { return kEventFieldNames[static_cast<std::size_t>(field)]; };
-    std::string head;
-    head.reserve(1024);
-    RespWriter writer(head);
+    // What stands before and behind the payload, written in one go and then kept in the pool.
+    std::string& text = current_worker(r).scratch_text();
+    RespWriter writer(text);
     write_call(writer, r, event, charge);
     writer.bulk(name(EventField::kV)).bulk("1");
     writer.bulk(name(EventField::kId)).bulk(std::string_view(event.id, kEventIdBytes));
@@ -93,10 +92,9 @@ RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, 
     writer.bulk(name(EventField::kSource)).bulk(view(event.source));
     writer.bulk(name(EventField::kPayload));
     char mark[kRespHeadBytesMax];
-    head.append(mark, resp_write_head(mark, '$', event.payload.size()));
-
-    std::string rest = "\r\n";
-    RespWriter(rest)
+    text.append(mark, resp_write_head(mark, '$', event.payload.size()));
+    const std::size_t head_bytes = text.size();
+    writer.raw("\r\n")
         .bulk(name(EventField::kOrd))
         .bulk(view(event.ordering_key))
         .bulk(name(EventField::kTp))
@@ -107,11 +105,12 @@ RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, 
         .bulk(event.at_ms);
 
     ngx_chain_t* chain = nullptr;
-    ngx_chain_t** tail = append_text(r->pool, &chain, head);
+    const ngx_str_t kept = copy_to_pool(r->pool, text);
+    ngx_chain_t** tail = kept.data == nullptr ? nullptr : append_text(r->pool, &chain, kept.data, head_bytes);
     if (tail != nullptr) {
         tail = body.append_shadows(tail, event.payload);
     }
-    if (tail == nullptr || append_text(r->pool, tail, rest) == nullptr) {
+    if (tail == nullptr || append_text(r->pool, tail, kept.data + head_bytes, kept.len - head_bytes) == nullptr) {
         return nullptr;
     }
     event.payload_bytes_copied =
@@ -124,13 +123,15 @@ RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, 
     return command;
 }
 
-std::string event_command_key(const OutgoingEvent& event) { return stream_key(kDefaultKeyPrefix, event.shard); }
+std::string_view event_command_key(ngx_http_request_t* r, const OutgoingEvent& event) noexcept {
+    return current_worker(r).stream_key(event.shard);
+}
 
 bool load_event_script(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge) {
     const std::string_view script = charge == nullptr    ? publish_idempotent_script()
                                     : event.idempotent() ? limit_publish_idempotent_script()
                                                          : limit_publish_script();
-    return current_worker(r).events().load_script(script, event_command_key(event));
+    return current_worker(r).events().load_script(script, event_command_key(r, event));
 }
 
 EventReply read_event_reply(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge,

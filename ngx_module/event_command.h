@@ -18,7 +18,7 @@ namespace headgate::edge {
 
 // The key by which Redis is asked: the stream's, also where a limit is charged in the same call (which only a Redis
 // that is no cluster does), so that all events of a shard take the same way and keep their order.
-[[nodiscard]] std::string event_command_key(const OutgoingEvent& event);
+[[nodiscard]] std::string_view event_command_key(ngx_http_request_t* r, const OutgoingEvent& event) noexcept;
 
 // After NOSCRIPT: loads what that command runs, ahead of sending it again. False: not connected.
 [[nodiscard]] bool load_event_script(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge);

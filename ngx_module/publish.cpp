@@ -26,8 +26,8 @@ void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply
 ngx_int_t respond_pending(ngx_http_request_t* r, ngx_uint_t status, std::string_view id) {
     char at[kRfc3339Bytes];
     rfc3339_format_into(uuid7_epoch_ms(id), at);
-    std::string body = "{\"id\":\"";
-    body.append(id).append("\",\"status\":\"pending\",\"timestamp\":\"");
+    std::string& body = current_worker(r).scratch_text();
+    body.append("{\"id\":\"").append(id).append("\",\"status\":\"pending\",\"timestamp\":\"");
     body.append(at, kRfc3339Bytes).append("\"}");
     return respond_body(r, status, "application/json", body);
 }
@@ -49,7 +49,7 @@ ngx_int_t respond_replayed(ngx_http_request_t* r, RequestCtx* ctx, std::string_v
 // NGX_DONE: the reply will end the request. Else: what to finalize it with.
 ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     BodyView body(r);
-    const std::string key = event_command_key(ctx->event);
+    const std::string_view key = event_command_key(r, ctx->event);
     RedisCommand* command = build_event_command(r, ctx, ctx->event, ctx->fused, body);
     if (command == nullptr) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;

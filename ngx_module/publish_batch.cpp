@@ -131,7 +131,7 @@ void on_item_reply(void* asker, RedisOutcome outcome, const redisReply* reply) n
 bool send_item(BatchItem& item) noexcept {
     Batch& batch = *item.batch;
     try {
-        const std::string key = event_command_key(item.event);
+        const std::string_view key = event_command_key(batch.r, item.event);
         RedisCommand* command = build_event_command(batch.r, batch.ctx, item.event, nullptr, batch.body);
         if (command == nullptr) {
             return false;

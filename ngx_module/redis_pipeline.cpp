@@ -14,6 +14,54 @@ namespace headgate::edge {
 // edge's largest replies are INFO sections and key records.
 static constexpr std::size_t kReplyBytesMax = 1024 * 1024;
 
+// ---- memory of commands ----------------------------------------------------------------------
+
+namespace {
+
+#if defined(__SANITIZE_ADDRESS__)
+constexpr std::size_t kSpareCommandsMax = 0;  // or it could not tell a command from the one before
+#else
+constexpr std::size_t kSpareCommandsMax = 1024;
+#endif
+
+struct SpareCommand {
+    SpareCommand* next;
+};
+SpareCommand* spare_commands = nullptr;
+std::size_t spare_command_count = 0;
+
+void* take_spare() noexcept {
+    SpareCommand* spare = spare_commands;
+    if (spare != nullptr) {
+        spare_commands = spare->next;
+        --spare_command_count;
+    }
+    return spare;
+}
+
+}  // namespace
+
+void* RedisCommand::operator new(std::size_t bytes) {
+    void* spare = take_spare();
+    return spare != nullptr ? spare : ::operator new(bytes);
+}
+
+void* RedisCommand::operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+    void* spare = take_spare();
+    return spare != nullptr ? spare : ::operator new(bytes, std::nothrow);
+}
+
+void RedisCommand::operator delete(void* memory) noexcept {
+    if (memory == nullptr || spare_command_count == kSpareCommandsMax) {
+        ::operator delete(memory);
+        return;
+    }
+    spare_commands = new (memory) SpareCommand{spare_commands};
+    ++spare_command_count;
+}
+
+// ---- commands ----------------------------------------------------------------------------------
+
 void RedisCommand::write_own_bytes() noexcept {
     own_buf = {};
     own_buf.pos = own_buf.start = reinterpret_cast<u_char*>(bytes.data());

@@ -53,6 +53,12 @@ struct RedisCommand {
     ngx_msec_t queued_at_ms = 0;
     redisReply* held = nullptr;  // its reply, until WAIT's is there
 
+    // A worker has as many at once as its clients have requests under way: kept for the next ones, since the heap
+    // is slow for more of one size than it caches. A worker has one thread.
+    static void* operator new(std::size_t bytes);
+    static void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept;
+    static void operator delete(void* memory) noexcept;
+
     // Makes the chain out of `bytes`.
     void write_own_bytes() noexcept;
     // The asker goes away: it will not be told.

@@ -3,6 +3,7 @@
 
 #include <openssl/rand.h>
 
+#include "common/event_record.h"
 #include "common/limits.h"
 
 namespace headgate::edge {
@@ -33,6 +34,9 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
       usage_(keys(), cycle->log),
       report_(*cycle, *counters_),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
+    for (int shard = 0; shard < static_cast<int>(conf.shards); ++shard) {
+        stream_keys_.push_back(headgate::stream_key(kDefaultKeyPrefix, shard));
+    }
     refresh_ident_.data = this;
     refresh_ident_.fd = -1;
     refresh_event_.handler = on_refresh_event;

@@ -49,6 +49,15 @@ class Worker {
 
     // Randomness for event ids, drawn from OpenSSL in blocks.
     [[nodiscard]] bool random_bytes(std::array<unsigned char, 10>& out) noexcept;
+    // Of the shard's stream in Redis.
+    [[nodiscard]] std::string_view stream_key(int shard) const noexcept {
+        return stream_keys_[static_cast<std::size_t>(shard)];
+    }
+    // An empty text that keeps its memory from one use to the next; good until it is asked for again.
+    [[nodiscard]] std::string& scratch_text() noexcept {
+        scratch_text_.clear();
+        return scratch_text_;
+    }
     // For spooled bodies: kScanBufferBytes.
     [[nodiscard]] char* scan_buffer() noexcept { return scan_buffer_.get(); }
 
@@ -72,6 +81,8 @@ class Worker {
     ngx_event_t refresh_event_{};
     ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
     std::unique_ptr<char[]> scan_buffer_;
+    std::vector<std::string> stream_keys_;
+    std::string scratch_text_;
     std::array<unsigned char, 4000> random_{};
     std::size_t random_left_ = 0;
 };
