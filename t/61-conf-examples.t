@@ -4,6 +4,7 @@ use v5.36;
 use JSON::PP ();
 use Test::More;
 
+use Headgate::Cluster;
 use Headgate::Example;
 use Headgate::Test;
 
@@ -147,6 +148,25 @@ sub passed_on ($answer) {
     is get($port, '/api/webhooks')->status, 401, '... and what is not';
     is get($port, '/api/webhooks', 'X-API-Key' => $key)->status, 200, '... with a key';
     is get($port, '/token')->header('X-RateLimit-Limit'), 30, '... /token, limited by address';
+}
+
+# -- cluster.conf -------------------------------------------------------------------------------------------
+{
+    my $cluster = Headgate::Cluster->start($t);
+    my $edge    = Headgate::Example->start($t, 'cluster.conf', redis => $cluster, shards => 64);
+    $started{'cluster.conf'} = 1;
+    my $key  = $edge->add_key;
+    my @sent = map { $edge->publish(key => $key) } 1 .. 30;
+    is scalar(grep { $_->status == 201 } @sent), 30, 'cluster: events';
+    my $batch = $edge->publish(key => $key, target => '/events/batch', body => '[' . join(',', map { Headgate::Edge::event_body(payload => { n => $_ }) } 1 .. 20) . ']');
+    is $batch->json->{accepted}, 20, '... and a batch of them';
+    my @streams = $cluster->streams_of;
+    my $stored  = 0;
+    $stored += $_->[0]->command('XLEN', $_->[1]) for @streams;
+    is $stored, 50, '... are there';
+    my %nodes = map { $_->[0]->port => 1 } @streams;
+    is scalar(keys %nodes), 3, '... on every master';
+    is get($edge->port(8081), '/status')->json->{redis}{state}, 'ready', '... and the status says so';
 }
 
 # -- log-formats.conf ----------------------------------------------------------------------------------------

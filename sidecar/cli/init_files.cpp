@@ -141,6 +141,14 @@ http {
             headgate_limit          plan;
             headgate_publish        event;
         }
+
+        # Up to 1,000 of them in one request, as a JSON array or a line each.
+        location = /events/batch {
+            headgate_auth           jwt api_key;
+            headgate_require_scope  events:write;
+            headgate_limit          plan;
+            headgate_publish        batch;
+        }
         location = /token {
             headgate_limit   rate=30r/m key=$binary_remote_addr;
 )" + proxy + R"(        }

@@ -5,6 +5,7 @@
 #   /var/log/nginx/                       a directory of the test
 #   listen [address:]port                 127.0.0.1 and a free port, the same one for each `listen` of that port
 #   127.0.0.1:6379, :3000, :8787          the test's Redis, and an upstream that echoes for the other two
+#   10.1.0.11:6379 and so on              the test's cluster
 #   10.0.0.0/8                            127.0.0.0/8: where the test's requests come from
 #
 # nginx's own built-in paths are its user's business: they are given on the command line or added to `http`.
@@ -17,7 +18,7 @@ use Headgate::Edge;
 use Headgate::Nginx;
 use Headgate::Redis;
 
-# Options: redis, files ({name => content} below /etc/headgate). Returns an object that answers like Headgate::Edge
+# Options: redis, shards, files ({name => content} below /etc/headgate). Returns an object that answers like Headgate::Edge
 # (add_key, token, publish) and knows its ports by the example's.
 sub start ($class, $t, $file, %args) {
     my $name = $file =~ s/\.conf\z//r;
@@ -34,7 +35,7 @@ sub start ($class, $t, $file, %args) {
     $t->write_file("$name/etc/$_", $files{$_}) for keys %files;
     my $text = $self->localize($t->read_file("$root/conf/$file"), $dir);
     my $conf = $t->write_file("$name/nginx.conf", $text);
-    Headgate::Edge::project($self);
+    Headgate::Edge::project($self, shards => $args{shards});
     # Headgate::Nginx knows how to start, watch and judge an nginx; the configuration is ours.
     $self->{nginx} = Headgate::Nginx->adopt_configuration($t, name => $name, conf => $conf, port => $self->port($args{port} // 8080), access_log => "$dir/access.log");
     return $self;
@@ -46,8 +47,8 @@ sub localize ($self, $text, $dir) {
     $text =~ s{modules/ngx_http_headgate_module\.so}{$module}g;
     $text =~ s{/etc/headgate/}{$dir/etc/}g;
     $text =~ s{/var/log/nginx/}{$dir/}g;
-    my $redis = $self->{redis}->port;
-    $text =~ s{127\.0\.0\.1:6379}{127.0.0.1:$redis}g;
+    $text =~ s{127\.0\.0\.1:6379}{'127.0.0.1:' . $self->{redis}->port}ge;
+    $text =~ s{10\.1\.0\.11:6379 10\.1\.0\.12:6379 10\.1\.0\.13:6379}{$self->{redis}->seeds}ge;
     $text =~ s{(listen\s+)(?:[\d.]+:)?(\d+)}{$1 . '127.0.0.1:' . ($self->{ports}{$2} //= $t->port)}ge;
     if ($text =~ /127\.0\.0\.1:(?:3000|8787)\b/) {
         $self->{echo} = Headgate::Echo->start($t);
