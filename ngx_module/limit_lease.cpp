@@ -238,6 +238,11 @@ bool Leases::settle(LimitTake* take, RequestCtx* ctx, LimitDecision decision, st
             outcome = lease_on_reply(*state, take->take, decision, states, now_us);
             lease_window_states(*state, windows, now_us, states);
         }
+    } else {
+        const ZoneLock lock(shared_->pool);
+        if (LeaseState* state = state_of(take->zone_key); state != nullptr) {
+            lease_remember(*state, states, monotonic_us());  // for the time when Redis is away
+        }
     }
     if (take->leased && outcome == LeaseOutcome::kGranted && decision.granted > take->take.need) {
         remember_expiry(*take);

@@ -142,6 +142,8 @@ for my $location (qw(lease_local exact_local lease_deny exact_deny)) {
 }
 
 # -- Redis is away --------------------------------------------------------------------------------------
+my $exact = fresh();
+is statuses("/exact_local?k=$exact", 4), '200 200 200 200', 'four of ten are charged in Redis, none from a lease';
 my $seen = fresh();
 is statuses("/exact_local?k=$seen", 4), '200 200 200 200', 'four of ten are charged in Redis,';
 is statuses("/lease_local?k=$seen", 1), '200', 'and one more that this host remembers';
@@ -151,6 +153,7 @@ is_deeply tally("/lease_local?k=$seen", 10), { 200 => 5, 429 => 5 }, 'local goes
 my $refused = get("/lease_local?k=$seen");
 is $refused->header('X-RateLimit-Remaining'), 0, 'with the usual headers';
 like $refused->header('Retry-After'), qr/\A\d+\z/, 'and Retry-After';
+is_deeply tally("/exact_local?k=$exact", 10), { 200 => 6, 429 => 4 }, 'exact goes on from what it has seen, too';
 is_deeply tally('/exact_local?k=' . fresh(), 12), { 200 => 10, 429 => 2 }, 'a key never seen has its burst';
 is_deeply tally("/${_}_allow?k=" . fresh(), 12), { 200 => 12 }, "$_: allow" for qw(exact lease);
 my $denied = get('/lease_deny?k=' . fresh());
