@@ -81,7 +81,10 @@ Leases::~Leases() {
     }
 }
 
-void Leases::stop() noexcept { serve(); }
+void Leases::stop() noexcept {
+    stopped_ = true;
+    serve();
+}
 
 LeaseState* Leases::state_of(const ZoneKey& key) noexcept {
     void* found = shared_->cache.find(ZoneKind::kLimit, key);
@@ -181,7 +184,13 @@ bool Leases::write(LimitTake* take) {
 }
 
 bool Leases::send(LimitTake* take, RequestCtx* asker, void (*after)(RequestCtx*, void*, bool), void* data) {
-    if (!write(take)) {
+    bool sent = false;
+    try {
+        sent = !stopped_ && write(take);
+    } catch (const std::exception&) {
+        // No memory: like no connection. Others may wait for this call already.
+    }
+    if (!sent) {
         give_up(take);
         return false;
     }
@@ -222,6 +231,7 @@ void Leases::on_reply(void* asker, RedisOutcome outcome, const redisReply* reply
     const auto after = take->after;
     void* const data = take->data;
     take->asker = nullptr;
+    take->undecided = !known;
     self.give_up(take);  // what settle() has settled stays so
     if (ctx != nullptr) {
         after(ctx, data, known);
@@ -300,6 +310,10 @@ void Leases::serve() noexcept {
         while (!ngx_queue_empty(&take->waiting)) {
             RequestCtx* ctx = ctx_of(ngx_queue_head(&take->waiting));
             unlink(ctx);
+            if (take->undecided && std::exchange(ctx->limit_waited_in_vain, true)) {
+                // Were they to ask one after the other, the last would wait for all the replies that come too late.
+                ctx->limit_asked = LimitAsked::kUnavailable;
+            }
             resume(ctx);
         }
         serving_ = nullptr;

@@ -76,6 +76,22 @@ for my $leaver (0, 1) {
     cmp_ok evalsha_calls() - $calls, '<', 12, 'in a few calls';
 }
 
+# Where every reply is late, those who wait do not ask one after the other: the last would wait for all.
+{
+    my $k = fresh();
+    my $calls = evalsha_calls();
+    my $before = $edge->status->{requests}{total};
+    $proxy->command('delay 300');
+    my @clients = map { $nginx->connect } 1 .. 20;
+    for my $i (0 .. $#clients) {
+        $clients[$i]->send_bytes(Headgate::Http->format_request('GET', "/lease_allow?k=$k"));
+        $t->wait_for('the first to ask', sub { $edge->status->{requests}{total} > $before }) if $i == 0;
+    }
+    is_deeply [map { $_->read_response->status } @clients], [(200) x 20], 'late replies: all are answered as without Redis';
+    cmp_ok evalsha_calls() - $calls, '<=', 4, 'and most have not asked';
+    $proxy->command('pass');
+}
+
 # -- a limit in the same call as the XADD ----------------------------------------------------------------
 $redis->command('CONFIG', 'SET', 'slowlog-log-slower-than', 0);
 $redis->command('CONFIG', 'SET', 'slowlog-max-len', 1000);
@@ -167,9 +183,34 @@ my $again = tally("/lease_local?k=$seen", 10)->{200};
 ok $again >= 3 && $again <= 5, 'when it is back Redis decides again, from what it knows' or diag $again;
 is_deeply tally("/lease_deny?k=$seen", 2), { 429 => 2 }, 'and nothing is admitted twice';
 
+# What was admitted without it still counts when it goes again.
+$redis->crash;
+$t->wait_for('the edge to notice', sub { $edge->status->{redis}{state} eq 'backoff' });
+is_deeply tally("/exact_local?k=$exact", 3), { 429 => 3 }, 'a second outage is no second burst';
+$redis->restart;
+ready();
+
 # -- Redis loses its memory -------------------------------------------------------------------------------
 $redis->command('DEL', "headgate:limit:{v:l:$seen}");
 $t->wait_for('a refusal to be forgotten', sub { get("/lease_local?k=$seen")->status == 200 });
 is_deeply tally("/lease_local?k=$seen", 11), { 200 => 9, 429 => 2 }, 'a loss of state adds one burst';
+
+# -- nginx is stopped in the middle of a call -------------------------------------------------------------
+# Whoever waits is answered before the worker takes itself apart; it asks for nothing any more.
+{
+    my $k = fresh();
+    my $calls = evalsha_calls();
+    my $before = $edge->status->{requests}{total};
+    $proxy->command('stall_replies');
+    my @clients = map { $nginx->connect } 1 .. 6;
+    for my $i (0 .. $#clients) {
+        $clients[$i]->send_bytes(Headgate::Http->format_request('GET', "/lease_local?k=$k"));
+        $t->wait_for('the first to ask', sub { evalsha_calls() > $calls }) if $i == 0;
+    }
+    $t->wait_for('all to wait', sub { $edge->status->{requests}{total} - $before >= 6 });
+    $nginx->process->signal('TERM');
+    is_deeply [map { $_->read_response->status } @clients], [(200) x 6], 'a fast shutdown answers those who wait';
+    ok $nginx->process->wait, 'and ends';
+}
 
 $t->done;
