@@ -113,7 +113,7 @@ LimitTake* Leases::ask_exactly(const LimitCharge& charge) {
 LeaseAnswer Leases::spend(RequestCtx* ctx, LimitCharge& charge) {
     const auto& windows = charge.windows->windows();
     LimitTake* under_way = nullptr;
-    if (!takes_.empty()) {
+    if (!takes_.empty() && !stopped_) {
         const auto found = takes_.find(charge.zone_key);
         under_way = found == takes_.end() ? nullptr : found->second;
     }
@@ -152,7 +152,7 @@ LeaseAnswer Leases::spend(RequestCtx* ctx, LimitCharge& charge) {
             decision.take.asked_us = now_us;
             charge.take = make_take(charge, decision.take);
             charge.take->leased = true;
-            charge.take->joinable = takes_.try_emplace(charge.zone_key, charge.take).second;
+            charge.take->joinable = !stopped_ && takes_.try_emplace(charge.zone_key, charge.take).second;
             break;
     }
     return decision.answer;
