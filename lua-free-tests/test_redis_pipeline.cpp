@@ -310,6 +310,129 @@ void test_done_may_push_another_command(void**) {
     assert_int_equal(calls, 3);
 }
 
+RedisCommand* make_replicated(const std::string& bytes, Asker* asker, int replicas) {
+    RedisCommand* command = make_command(bytes, asker);
+    command->min_replicas = static_cast<std::uint8_t>(replicas);
+    return command;
+}
+
+const std::string kWait2 = "*3\r\n$4\r\nWAIT\r\n$1\r\n2\r\n$3\r\n500\r\n";
+
+void test_wait_follows_each_batch_and_holds_its_replies(void**) {
+    std::string first, early, second;
+    std::size_t before_wait = 0, after_wait = 0;
+    {
+        Asker asker;
+        RedisPipeline pipeline;
+        pipeline.wait_for_replicas(500);
+        pipeline.push(make_replicated("a", &asker, 1));
+        pipeline.push(make_replicated("b", &asker, 2));
+        first = write_some(pipeline, 1000);
+        pipeline.push(make_replicated("c", &asker, 2));
+        early = write_some(pipeline, 1000);  // its batch may not begin yet
+        (void)pipeline.feed("$3\r\n1-1\r\n$3\r\n1-2\r\n", 18);
+        before_wait = asker.heard.size();
+        (void)pipeline.feed(":2\r\n", 4);
+        after_wait = asker.heard.size();
+        second = write_some(pipeline, 1000);
+    }
+    assert_string_equal(first.c_str(), ("ab" + kWait2).c_str());
+    assert_string_equal(early.c_str(), "");
+    assert_int_equal(before_wait, 0);
+    assert_int_equal(after_wait, 2);
+    assert_string_equal(second.c_str(), ("c" + kWait2).c_str());
+}
+
+void test_wait_too_few_replicas_are_said_to_whom_they_are_too_few(void**) {
+    std::vector<RedisOutcome> heard;
+    long long missed = 0, again = 0;
+    bool idle = false;
+    {
+        const auto note = [](void* list, RedisOutcome outcome, const redisReply*) {
+            static_cast<std::vector<RedisOutcome>*>(list)->push_back(outcome);
+        };
+        RedisPipeline pipeline;
+        pipeline.wait_for_replicas(500);
+        for (const int replicas : {1, 2, 1}) {
+            RedisCommand* command = make_replicated("x", nullptr, replicas);
+            command->asker = &heard;
+            command->done = note;
+            pipeline.push(command);
+        }
+        (void)write_some(pipeline, 1000);
+        (void)pipeline.feed("+1-1\r\n+1-2\r\n-OOM x\r\n:1\r\n", 26);
+        missed = pipeline.take_missed_replicas();
+        again = pipeline.take_missed_replicas();
+        idle = pipeline.idle();
+    }
+    // The error first: there is nothing to wait for.
+    assert_int_equal(heard.size(), 3);
+    assert_true(heard[0] == RedisOutcome::kReply);
+    assert_true(heard[1] == RedisOutcome::kReply);
+    assert_true(heard[2] == RedisOutcome::kNotReplicated);
+    assert_int_equal(missed, 1);
+    assert_int_equal(again, -1);
+    assert_true(idle);
+}
+
+void test_wait_a_lost_connection_fails_what_is_held_and_what_is_staged(void**) {
+    std::vector<std::string> heard;
+    bool idle = false;
+    {
+        Asker asker;
+        RedisPipeline pipeline;
+        pipeline.wait_for_replicas(500);
+        pipeline.push(make_replicated("a", &asker, 1));
+        (void)write_some(pipeline, 1000);
+        pipeline.push(make_replicated("b", &asker, 1));
+        (void)pipeline.feed("+1-1\r\n", 6);
+        pipeline.fail_all();
+        idle = pipeline.idle();
+        pipeline.push(make_replicated("c", &asker, 1));
+        (void)write_some(pipeline, 1000);
+        (void)pipeline.feed("+1-2\r\n:1\r\n", 10);
+        heard = asker.heard;
+    }
+    assert_true(idle);
+    assert_true((heard == std::vector<std::string>{"unavailable", "unavailable", "1-2"}));
+}
+
+void test_retake_an_error_may_be_taken_back_before_anybody_is_told(void**) {
+    std::vector<std::string> heard;
+    std::string written;
+    {
+        struct Retaker {
+            RedisPipeline other;
+            std::string error;
+            static bool retake(void* retaker, RedisCommand* command, std::string_view error) {
+                auto* self = static_cast<Retaker*>(retaker);
+                self->error = error;
+                if (!error.starts_with("MOVED")) {
+                    return false;
+                }
+                command->write_own_bytes();
+                self->other.push(command);
+                return true;
+            }
+        };
+        Asker asker;
+        Retaker retaker;
+        RedisPipeline pipeline;
+        for (const char* bytes : {"one", "two"}) {
+            RedisCommand* command = make_command(bytes, &asker);
+            command->retake = Retaker::retake;
+            command->retaker = &retaker;
+            pipeline.push(command);
+        }
+        (void)write_all(pipeline, 100);
+        (void)pipeline.feed("-MOVED 1 h:1\r\n-ERR no\r\n", 23);
+        heard = asker.heard;
+        written = pipeline.idle() ? write_all(retaker.other, 100) : "not idle";
+    }
+    assert_true(heard == std::vector<std::string>{"ERR no"});
+    assert_string_equal(written.c_str(), "one");
+}
+
 }  // namespace
 
 int main() {
@@ -325,6 +448,10 @@ int main() {
         cmocka_unit_test(test_abandon_is_written_to_its_end_and_its_reply_dropped),
         cmocka_unit_test(test_released_memory_is_not_touched_again),
         cmocka_unit_test(test_done_may_push_another_command),
+        cmocka_unit_test(test_wait_follows_each_batch_and_holds_its_replies),
+        cmocka_unit_test(test_wait_too_few_replicas_are_said_to_whom_they_are_too_few),
+        cmocka_unit_test(test_wait_a_lost_connection_fails_what_is_held_and_what_is_staged),
+        cmocka_unit_test(test_retake_an_error_may_be_taken_back_before_anybody_is_told),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -129,9 +129,6 @@ ngx_int_t authenticate(ngx_http_request_t* r, RequestCtx* ctx, const LocConf* co
         if (!conf->auth.jwt.remotes.empty()) {
             status = settle_token(r, ctx, conf->auth, status);
         }
-        if (status == AuthStatus::kOk) {
-            ctx->verified_token = found.token;
-        }
     }
     if (status == AuthStatus::kPending) {
         return NGX_AGAIN;

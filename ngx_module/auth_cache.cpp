@@ -84,10 +84,6 @@ bool set_principal(RequestCtx* ctx, const PrincipalTexts& texts) noexcept {
     return true;
 }
 
-ZoneKey token_cache_key(TokenMemo& memo, std::string_view token, const KeyDigest& keys) noexcept {
-    return memo.key_of(token, keys);
-}
-
 AuthStatus find_token(RequestCtx* ctx, ZoneShared& shared, const ZoneKey& key, std::int64_t now_s,
                       std::int64_t revoked_at_ms) noexcept {
     TokenMarks marks;

@@ -2,10 +2,8 @@
 // under the zone's lock and one allocation in the request's pool, and parses nothing.
 #pragma once
 
-#include "ngx_module/conf_auth.h"
 #include "ngx_module/principal_pack.h"
 #include "ngx_module/request_ctx.h"
-#include "ngx_module/token_memo.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -17,9 +15,8 @@ inline constexpr std::size_t kCachedBytesMax = 4032;
 
 // ---- tokens -----------------------------------------------------------------------------------
 
-// SHA-256 over the token and what it is verified under: a location with other keys or another policy never meets the
-// entry, nor does this one after they have changed.
-[[nodiscard]] ZoneKey token_cache_key(TokenMemo& memo, std::string_view token, const KeyDigest& keys) noexcept;
+// The key of an entry is TokenMemo::key_of() over the token and TokenKeys::digest: a location with other keys or
+// another policy never meets the entry, nor does this one after they have changed.
 
 // What a verified token may be revoked by.
 struct TokenMarks {

@@ -94,8 +94,8 @@ bool revocations_are_known(const AuthShared& auth, const AuthConf& conf) noexcep
     return auth.silent_ms() <= conf.stale_ms && auth.left_out_with_time == 0;
 }
 
-AuthStatus verify(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& conf, std::string_view token,
-                  const TokenKeys& keys, const ZoneKey& key) {
+AuthStatus verify(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& conf, const TokenKeys& keys,
+                  std::string_view token, const ZoneKey& key) {
     const JwtVerification verified = verify_jwt(token, keys.sources, conf.jwt.policy, ngx_time());
     if (verified.status != JwtStatus::kOk) {
         return status_of(verified);
@@ -126,12 +126,12 @@ AuthStatus check_token(ngx_http_request_t* r, RequestCtx* ctx, const AuthConf& c
         return AuthStatus::kPending;
     }
     const TokenKeys& keys = token_keys(r, conf);
-    const ZoneKey key = token_cache_key(worker.token_memo(), token, keys.digest);
+    const ZoneKey key = worker.token_memo().key_of(token, keys.digest);
     AuthStatus status =
         auth.left_out != 0 ? AuthStatus::kPending : find_token(ctx, shared, key, ngx_time(), revoked_at_ms(conf));
     if (status == AuthStatus::kPending) {
         count(worker.counters().token_misses);
-        status = verify(r, ctx, conf, token, keys, key);
+        status = verify(r, ctx, conf, keys, token, key);
     } else {
         count(worker.counters().token_hits);
         if (status == AuthStatus::kOk && !revocations_are_known(auth, conf)) {

@@ -59,7 +59,7 @@ ngx_chain_t** BodyView::append_shadows(ngx_chain_t** tail, ByteRange range) noex
     return tail;
 }
 
-std::uint64_t BodyView::lent_bytes(const ngx_chain_t* chain, ByteRange range) noexcept {
+std::uint64_t BodyView::lent_bytes(const ngx_chain_t* chain, ByteRange range, bool files) noexcept {
     seek(range.begin);
     std::uint64_t bytes = 0;
     // Both chains are in the body's order: what follows a buffer lent from one link lies in that one or behind it.
@@ -72,7 +72,7 @@ std::uint64_t BodyView::lent_bytes(const ngx_chain_t* chain, ByteRange range) no
         for (const ngx_chain_t* link = first; link != nullptr && offset < range.end; link = link->next) {
             const ngx_buf_t* own = link->buf;
             const bool in_memory = ngx_buf_in_memory(own) && buf->pos >= own->pos && buf->last <= own->last;
-            const bool in_file = buf->in_file && buf->file == own->file;
+            const bool in_file = files && buf->in_file && buf->file == own->file;
             if (in_memory || in_file) {
                 bytes += size_of(buf);
                 first = link;

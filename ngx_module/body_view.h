@@ -28,8 +28,9 @@ class BodyView {
     [[nodiscard]] ngx_chain_t** append_shadows(ngx_chain_t** tail, ByteRange range) noexcept;
 
     // How many bytes of the chain lie where nginx read that range to. Looks at the finished chain and not at how it was
-    // made, so that a copy slipped in anywhere shows.
-    [[nodiscard]] std::uint64_t lent_bytes(const ngx_chain_t* chain, ByteRange range) noexcept;
+    // made, so that a copy slipped in anywhere shows. Without `files` what lies in a file will be copied, and does not
+    // count.
+    [[nodiscard]] std::uint64_t lent_bytes(const ngx_chain_t* chain, ByteRange range, bool files) noexcept;
 
  private:
     static std::uint64_t size_of(const ngx_buf_t* buf) noexcept {

@@ -15,6 +15,12 @@ const RatePlan* MainConf::find_plan(std::string_view name) const noexcept {
     return found == plans.end() ? nullptr : found->get();
 }
 
+const RedisConf* MainConf::find_redis(std::string_view name) const noexcept {
+    const auto found =
+        std::find_if(redis.begin(), redis.end(), [name](const auto& candidate) { return candidate->name == name; });
+    return found == redis.end() ? nullptr : found->get();
+}
+
 void* create_main_conf(ngx_conf_t* cf) noexcept {
     try {
         return make_in_pool<MainConf>(cf->pool);
@@ -25,10 +31,11 @@ void* create_main_conf(ngx_conf_t* cf) noexcept {
 
 char* init_main_conf(ngx_conf_t* cf, void* data) noexcept {
     auto* conf = static_cast<MainConf*>(data);
-    if (conf->shards == NGX_CONF_UNSET) {
-        conf->shards = limits::kShardsDefault;
+    try {
+        return check_redis(cf, *conf, conf->in_use);
+    } catch (const std::exception& e) {
+        return conf_fail(cf, "%s", e.what());
     }
-    return conf->in_use ? check_redis(cf, *conf) : kConfOk;
 }
 
 void* create_loc_conf(ngx_conf_t* cf) noexcept {

@@ -15,6 +15,7 @@ class Worker;
 struct MainConf {
     ngx_shm_zone_t* zone = nullptr;
     std::vector<std::unique_ptr<RedisConf>> redis;
+    RedisUse redis_use[kRedisRoles];
     std::vector<std::unique_ptr<RatePlan>> plans;
     std::vector<std::unique_ptr<RemoteKeys>> remote_keys;  // of all locations
     ngx_int_t shards = NGX_CONF_UNSET;
@@ -27,6 +28,11 @@ struct MainConf {
     std::unique_ptr<Worker> worker;  // made in init_process, gone in exit_process
 
     [[nodiscard]] const RatePlan* find_plan(std::string_view name) const noexcept;
+    [[nodiscard]] const RedisConf* find_redis(std::string_view name) const noexcept;
+    // Who serves a role; set once the configuration has been read.
+    [[nodiscard]] const RedisConf* redis_of(RedisRole role) const noexcept {
+        return redis_use[static_cast<std::size_t>(role)].redis;
+    }
 };
 
 struct LocConf {

@@ -31,6 +31,29 @@ char* parse_publish(ngx_conf_t* cf, LocConf* conf) {
     return kConfOk;
 }
 
+char* parse_publish_ack(ngx_conf_t* cf, LocConf* conf) {
+    constexpr ngx_int_t kReplicasMax = 16;
+    ngx_str_t& text = arguments(cf)[0];
+    if (conf->publish.ack_replicas != NGX_CONF_UNSET) {
+        return conf_fail(cf, "is duplicate");
+    }
+    if (view(text) == "stored") {
+        conf->publish.ack_replicas = 0;
+    } else if (view(text) == "replica") {
+        conf->publish.ack_replicas = 1;
+    } else if (const auto count = parameter(text, "replica")) {
+        ngx_str_t holder;
+        as_ngx_str(holder, *count);
+        conf->publish.ack_replicas = ngx_atoi(holder.data, holder.len);
+        if (conf->publish.ack_replicas < 1 || conf->publish.ack_replicas > kReplicasMax) {
+            return conf_fail(cf, "invalid number of replicas \"%V\": 1 to %i", &text, kReplicasMax);
+        }
+    } else {
+        return conf_fail(cf, "invalid value \"%V\": stored, replica or replica=n", &text);
+    }
+    return kConfOk;
+}
+
 char* check_positive(ngx_conf_t*, void*, void* value) noexcept {
     static char message[] = "must be at least 1";
     return *static_cast<ngx_int_t*>(value) < 1 ? message : kConfOk;
@@ -50,6 +73,7 @@ char* merge_publish(ngx_conf_t* cf, const PublishConf& prev, LocConf& loc) {
     PublishConf& conf = loc.publish;
     ngx_conf_merge_size_value(conf.event_max_bytes, prev.event_max_bytes, limits::kEventBytesMax);
     ngx_conf_merge_size_value(conf.inflight_bytes, prev.inflight_bytes, 64 * 1024 * 1024);
+    ngx_conf_merge_value(conf.ack_replicas, prev.ack_replicas, 0);
     ngx_conf_merge_value(conf.batch_events_max, prev.batch_events_max, limits::kBatchEventsMax);
     ngx_conf_merge_value(conf.backlog_max, prev.backlog_max, limits::kBacklogMax);
     ngx_conf_merge_msec_value(conf.idempotency_ttl_ms, prev.idempotency_ttl_ms, limits::kIdempotencyMs);

@@ -15,6 +15,7 @@ struct PublishConf {
     DirectivePlace place;
     std::size_t event_max_bytes = NGX_CONF_UNSET_SIZE;
     std::size_t inflight_bytes = NGX_CONF_UNSET_SIZE;
+    ngx_int_t ack_replicas = NGX_CONF_UNSET;  // that must have an event besides Redis itself; 0: none
     ngx_int_t batch_events_max = NGX_CONF_UNSET;
     ngx_int_t backlog_max = NGX_CONF_UNSET;  // entries of a shard
     ngx_msec_t idempotency_ttl_ms = NGX_CONF_UNSET_MSEC;
@@ -23,6 +24,7 @@ struct PublishConf {
 };
 
 char* parse_publish(ngx_conf_t* cf, LocConf* conf);
+char* parse_publish_ack(ngx_conf_t* cf, LocConf* conf);
 // Post handlers of nginx's own number and time slots.
 char* check_positive(ngx_conf_t* cf, void* post, void* value) noexcept;
 char* check_not_zero_time(ngx_conf_t* cf, void* post, void* value) noexcept;

@@ -66,8 +66,9 @@ ControlEntry fields_of(const redisReply* fields) noexcept {
     return entry;
 }
 
-RedisConf with_longer_timeout(RedisConf conf) {
+RedisConf for_reader(RedisConf conf) {
     conf.timeout_ms += static_cast<ngx_msec_t>(kBlockMs);
+    conf.connections = 1;
     return conf;
 }
 
@@ -75,8 +76,9 @@ RedisConf with_longer_timeout(RedisConf conf) {
 
 ControlReader::ControlReader(const RedisConf& keys, MetaExpectation expected, ZoneShared& shared, RevocationSync& sync,
                              ngx_log_t* log)
-    : conf_(with_longer_timeout(keys)),
-      service_(conf_, std::move(expected), &shared, log, RedisService::Gauge::kHidden),
+    : conf_(for_reader(keys)),
+      gauge_(state_),
+      service_(conf_, std::move(expected), gauge_, &shared, log),
       shared_(shared),
       sync_(sync),
       log_(log) {

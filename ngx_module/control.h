@@ -43,7 +43,9 @@ class ControlReader {
     [[nodiscard]] bool send(std::string command,
                             void (*done)(void* self, RedisOutcome outcome, const redisReply* reply)) noexcept;
 
-    RedisConf conf_;  // a blocked read takes longer than other commands
+    RedisConf conf_;          // a blocked read takes longer than other commands
+    ngx_atomic_t state_ = 0;  // not among those that the status shows
+    RedisGauge gauge_;
     RedisService service_;
     ZoneShared& shared_;
     RevocationSync& sync_;

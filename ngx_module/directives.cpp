@@ -41,6 +41,8 @@ ngx_command_t commands[] = {
      main_directive<parse_zone>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
     {ngx_string("headgate_redis"), NGX_HTTP_MAIN_CONF | NGX_CONF_1MORE,
      main_directive<parse_redis>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
+    {ngx_string("headgate_redis_use"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE2,
+     main_directive<parse_redis_use>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
     {ngx_string("headgate_shards"), NGX_HTTP_MAIN_CONF | NGX_CONF_TAKE1,
      main_directive<parse_shards>, NGX_HTTP_MAIN_CONF_OFFSET, 0, nullptr},
     {ngx_string("headgate_plan"), NGX_HTTP_MAIN_CONF | NGX_CONF_2MORE,
@@ -92,6 +94,8 @@ ngx_command_t commands[] = {
 
     {ngx_string("headgate_publish"), NGX_HTTP_LOC_CONF | NGX_CONF_TAKE1,
      loc_directive<parse_publish>, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
+    {ngx_string("headgate_publish_ack"), kAnyLevel | NGX_CONF_TAKE1,
+     loc_directive<parse_publish_ack>, NGX_HTTP_LOC_CONF_OFFSET, 0, nullptr},
     {ngx_string("headgate_event_max_size"), kAnyLevel | NGX_CONF_TAKE1,
      ngx_conf_set_size_slot, NGX_HTTP_LOC_CONF_OFFSET, offsetof(LocConf, publish.event_max_bytes), nullptr},
     {ngx_string("headgate_publish_inflight"), kAnyLevel | NGX_CONF_TAKE1,

@@ -66,8 +66,14 @@ void write_call(RespWriter& writer, ngx_http_request_t* r, const OutgoingEvent& 
     }
 }
 
+// <milliseconds>-<number>. Looked at closely, because it is what 201 rests on: hiredis takes a bulk string's bytes
+// for what they are, wherever a broken stream of replies made it begin.
 bool is_entry_id(const redisReply* reply) noexcept {
-    return (reply->type == REDIS_REPLY_STRING || reply->type == REDIS_REPLY_STATUS) && reply->len > 0;
+    const std::string_view id = text_of(reply);
+    const std::size_t dash = id.find('-');
+    return reply->type != REDIS_REPLY_ERROR && dash != 0 && dash + 1 < id.size() &&
+           id.find_first_not_of("0123456789", 0) == dash &&
+           id.find_first_not_of("0123456789", dash + 1) == std::string_view::npos;
 }
 
 }  // namespace
@@ -108,23 +114,23 @@ RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, 
     if (tail == nullptr || append_text(r->pool, tail, rest) == nullptr) {
         return nullptr;
     }
-    event.payload_bytes_copied = event.payload.size() - body.lent_bytes(chain, event.payload);
+    event.payload_bytes_copied =
+        event.payload.size() - body.lent_bytes(chain, event.payload, !current_worker(r).events().copies_files());
     auto* command = new RedisCommand;
     command->chain = chain;
     command->last_link = *tail;
     command->is_event = true;
+    command->min_replicas = static_cast<std::uint8_t>(loc_conf(r)->publish.ack_replicas);
     return command;
 }
 
-std::string event_command_key(const OutgoingEvent& event, const LimitCharge* charge) {
-    return charge != nullptr ? std::string(charge->key) : stream_key(kDefaultKeyPrefix, event.shard);
-}
+std::string event_command_key(const OutgoingEvent& event) { return stream_key(kDefaultKeyPrefix, event.shard); }
 
 bool load_event_script(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge) {
     const std::string_view script = charge == nullptr    ? publish_idempotent_script()
                                     : event.idempotent() ? limit_publish_idempotent_script()
                                                          : limit_publish_script();
-    return current_worker(r).events().load_script(script, event_command_key(event, charge));
+    return current_worker(r).events().load_script(script, event_command_key(event));
 }
 
 EventReply read_event_reply(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge,

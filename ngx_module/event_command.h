@@ -16,8 +16,9 @@ namespace headgate::edge {
 [[nodiscard]] RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, OutgoingEvent& event,
                                                 const LimitCharge* charge, BodyView& body);
 
-// The first key of that command, by which Redis is asked.
-[[nodiscard]] std::string event_command_key(const OutgoingEvent& event, const LimitCharge* charge);
+// The key by which Redis is asked: the stream's, also where a limit is charged in the same call (which only a Redis
+// that is no cluster does), so that all events of a shard take the same way and keep their order.
+[[nodiscard]] std::string event_command_key(const OutgoingEvent& event);
 
 // After NOSCRIPT: loads what that command runs, ahead of sending it again. False: not connected.
 [[nodiscard]] bool load_event_script(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge);

@@ -6,6 +6,7 @@
 #include "common/event_scanner.h"
 #include "common/hmac.h"
 #include "ngx_module/ngx.h"
+#include "ngx_module/redis_pipeline.h"
 
 namespace headgate::edge {
 
@@ -21,6 +22,7 @@ struct OutgoingEvent {
     Sha256Digest body_digest{};              // of the event's raw bytes; only with a key
     std::uint64_t payload_bytes_copied = 0;  // by the command that was built last
     bool resent = false;                     // after NOSCRIPT
+    RedisHops hops;                          // of its command through a cluster
 
     [[nodiscard]] bool idempotent() const noexcept { return idempotency_key.len != 0; }
 };

@@ -49,7 +49,7 @@ ngx_int_t respond_replayed(ngx_http_request_t* r, RequestCtx* ctx, std::string_v
 // NGX_DONE: the reply will end the request. Else: what to finalize it with.
 ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     BodyView body(r);
-    const std::string key = event_command_key(ctx->event, ctx->fused);
+    const std::string key = event_command_key(ctx->event);
     RedisCommand* command = build_event_command(r, ctx, ctx->event, ctx->fused, body);
     if (command == nullptr) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -59,7 +59,7 @@ ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     command->lender = ctx;
     command->released = unpin;
     pin(ctx);
-    if (!current_worker(r).events().send(command, key)) {
+    if (!current_worker(r).events().send(command, key, &ctx->event.hops)) {
         unpin(ctx);
         delete command;
         return respond_not_stored(r);
@@ -69,7 +69,11 @@ ngx_int_t send_event(ngx_http_request_t* r, RequestCtx* ctx) {
     return NGX_DONE;
 }
 
-ngx_int_t answer_publish(ngx_http_request_t* r, RequestCtx* ctx, const redisReply* reply) {
+// `replicated`: as many replicas have it as the location asks for.
+ngx_int_t answer_publish(ngx_http_request_t* r, RequestCtx* ctx, const redisReply* reply, bool replicated) {
+    if (current_worker(r).events().redirected(reply, ctx->event.hops)) {
+        return send_event(r, ctx);
+    }
     if (is_noscript(reply) && !std::exchange(ctx->event.resent, true)) {
         // Nothing ran. The request's own buffers are still whole, so the command can be built again.
         if (load_event_script(r, ctx->event, ctx->fused)) {
@@ -82,9 +86,9 @@ ngx_int_t answer_publish(ngx_http_request_t* r, RequestCtx* ctx, const redisRepl
     const EventReply answer = read_event_reply(r, ctx->event, ctx->fused, reply);
     switch (answer.fate) {
         case EventFate::kStored:
-            return respond_created(r, ctx);
+            return replicated ? respond_created(r, ctx) : respond_not_stored(r);
         case EventFate::kReplayed:
-            return respond_replayed(r, ctx, answer.first_id);
+            return replicated ? respond_replayed(r, ctx, answer.first_id) : respond_not_stored(r);
         case EventFate::kConflict:
             return respond_problem(r, {422, kKeyConflict});
         case EventFate::kUnknown:
@@ -97,8 +101,10 @@ void on_publish_reply(void* asker, RedisOutcome outcome, const redisReply* reply
     auto* ctx = static_cast<RequestCtx*>(asker);
     ngx_http_request_t* r = ctx->r;
     ctx->pending[0] = nullptr;
-    const ngx_int_t rc = guarded(
-        r, [&] { return outcome == RedisOutcome::kReply ? answer_publish(r, ctx, reply) : respond_not_stored(r); });
+    const ngx_int_t rc = guarded(r, [&] {
+        return outcome == RedisOutcome::kUnavailable ? respond_not_stored(r)
+                                                     : answer_publish(r, ctx, reply, outcome == RedisOutcome::kReply);
+    });
     if (rc != NGX_DONE) {
         current_worker(r).settle_inflight(ctx);
         finish(ctx, rc);

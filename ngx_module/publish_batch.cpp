@@ -131,7 +131,7 @@ void on_item_reply(void* asker, RedisOutcome outcome, const redisReply* reply) n
 bool send_item(BatchItem& item) noexcept {
     Batch& batch = *item.batch;
     try {
-        const std::string key = event_command_key(item.event, nullptr);
+        const std::string key = event_command_key(item.event);
         RedisCommand* command = build_event_command(batch.r, batch.ctx, item.event, nullptr, batch.body);
         if (command == nullptr) {
             return false;
@@ -143,7 +143,7 @@ bool send_item(BatchItem& item) noexcept {
         item.command = command;
         pin(batch.ctx);
         ++batch.unanswered;
-        if (current_worker(batch.r).events().send(command, key)) {
+        if (current_worker(batch.r).events().send(command, key, &item.event.hops)) {
             return true;
         }
         --batch.unanswered;
@@ -172,8 +172,13 @@ bool send_item_again(BatchItem& item) {
     return send_item(item);
 }
 
-void judge_item(BatchItem& item, const redisReply* reply) {
+// `replicated`: as many replicas have it as the location asks for.
+void judge_item(BatchItem& item, const redisReply* reply, bool replicated) {
     const EventReply answer = read_event_reply(item.batch->r, item.event, nullptr, reply);
+    if (!replicated && answer.fate != EventFate::kConflict) {
+        reject(item, NGX_HTTP_SERVICE_UNAVAILABLE, kNotStored);
+        return;
+    }
     switch (answer.fate) {
         case EventFate::kStored:
             item.stored = true;
@@ -198,10 +203,15 @@ void on_item_reply(void* asker, RedisOutcome outcome, const redisReply* reply) n
     item.command = nullptr;
     --batch.unanswered;
     const ngx_int_t rc = guarded(batch.r, [&]() -> ngx_int_t {
-        if (outcome != RedisOutcome::kReply) {
+        if (outcome == RedisOutcome::kUnavailable) {
             reject(item, NGX_HTTP_SERVICE_UNAVAILABLE, kNotStored);
-        } else if (!is_noscript(reply) || !send_item_again(item)) {
-            judge_item(item, reply);
+            return NGX_OK;
+        }
+        const bool again = current_worker(batch.r).events().redirected(reply, item.event.hops)
+                               ? send_item(item)
+                               : is_noscript(reply) && send_item_again(item);
+        if (!again) {
+            judge_item(item, reply, outcome == RedisOutcome::kReply);
         }
         return NGX_OK;
     });

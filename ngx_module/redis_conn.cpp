@@ -1,9 +1,13 @@
-// See redis_conn.h. The vocabulary is that of nginx's own event-loop clients (compare
-// ngx_event_openssl_stapling.c): connect, write handler, read handler, fail, one place of release.
+// See redis_conn.h; the way to a socket is in redis_dial.cpp. The vocabulary is that of nginx's own event-loop clients
+// (compare ngx_event_openssl_stapling.c): connect, write handler, read handler, fail, one place of release.
 #include "ngx_module/redis_conn.h"
 
 #include <algorithm>
 #include <vector>
+
+#include "common/resp.h"
+#include "ngx_module/redis_reply.h"
+#include "ngx_module/redis_tls.h"
 
 namespace headgate::edge {
 
@@ -22,63 +26,55 @@ RedisConn* conn_of(ngx_event_t* event) noexcept {
 
 }  // namespace
 
-RedisConn::RedisConn(const RedisConf& conf, RedisGreeter& greeter, ZoneShared* shared, ngx_log_t* log) noexcept
-    : conf_(conf), greeter_(greeter), shared_(shared), log_(log) {
+void RedisGauge::move(RedisState from, RedisState to) noexcept {
+    const auto count_of = [this](RedisState state) -> std::size_t& { return counts_[static_cast<std::size_t>(state)]; };
+    if (from != RedisState::kIdle) {
+        --count_of(from);
+    }
+    if (to != RedisState::kIdle) {
+        ++count_of(to);
+    }
+    RedisState worst = RedisState::kIdle;
+    for (const RedisState state :
+         {RedisState::kReady, RedisState::kHandshake, RedisState::kConnecting, RedisState::kBackoff}) {
+        worst = count_of(state) != 0 ? state : worst;
+    }
+    slot_ = static_cast<ngx_atomic_uint_t>(worst);
+}
+
+RedisConn::RedisConn(const World& world, RedisTarget& target, RedisGreeter& greeter) noexcept
+    : world_(world),
+      conf_(world.conf),
+      target_(target),
+      greeter_(greeter),
+      locator_(world.conf, world.log),
+      reply_timeout_ms_(world.conf.timeout_ms) {
     for (ngx_event_t* event : {&flush_event_, &timeout_event_, &retry_event_}) {
         // At debug level nginx logs the word where a connection's fd would be: it lies inside this object.
         event->data = this;
-        event->log = log_;
+        event->log = world_.log;
     }
     flush_event_.handler = on_flush_event;
     timeout_event_.handler = on_timeout_event;
     retry_event_.handler = on_retry_event;
     retry_event_.cancelable = 1;
+    pipeline_.watch_errors(this, on_error_reply);
 }
 
 RedisConn::~RedisConn() { close(); }
 
-void RedisConn::connect() noexcept {
-    if (state_ != RedisState::kIdle && state_ != RedisState::kBackoff) {
-        return;
-    }
-    requests_may_wait_ = state_ == RedisState::kIdle;
-    ngx_peer_connection_t peer{};
-    peer.sockaddr = conf_.addr.sockaddr;
-    peer.socklen = conf_.addr.socklen;
-    peer.name = const_cast<ngx_str_t*>(&conf_.addr.name);
-    peer.get = ngx_event_get_peer;
-    peer.log = log_;
-    peer.log_error = NGX_ERROR_ERR;
-
-    set_state(RedisState::kConnecting);
-    const ngx_int_t rc = ngx_event_connect_peer(&peer);
-    if (rc == NGX_ERROR || rc == NGX_BUSY || rc == NGX_DECLINED) {
-        // NGX_ERROR may leave a connection behind (a failed epoll_ctl, say).
-        connection_ = peer.connection;
-        fail("could not connect");
-        return;
-    }
-    connection_ = peer.connection;
-    connection_->data = this;
-    connection_->pool = nullptr;
-    connection_->read->handler = on_read_event;
-    connection_->write->handler = on_connect_event;
-    ngx_add_timer(&timeout_event_, conf_.connect_timeout_ms);
-    if (rc == NGX_OK) {
-        say_hello();
-    }
+void RedisConn::wait_for_replicas() noexcept {
+    // A command may have to wait for the WAIT before its own, too: both together stay within `timeout`, and Redis,
+    // which keeps the clock of a WAIT, answers before the connection is given up.
+    pipeline_.wait_for_replicas(std::max<ngx_msec_t>(1, conf_.timeout_ms / 2));
+    reply_timeout_ms_ = 2 * conf_.timeout_ms;
 }
 
+// ---- the greeting -----------------------------------------------------------------------------
+
 void RedisConn::say_hello() noexcept {
-    if (conf_.addr.sockaddr->sa_family != AF_UNIX && ngx_tcp_nodelay(connection_) != NGX_OK) {
-        fail("TCP_NODELAY could not be set");
-        return;
-    }
-    // nginx would cork the socket for a spooled body's sendfile() and, as nobody uncorks it here, every such
-    // event would wait 200 ms for the kernel to give up.
-    connection_->tcp_nopush = NGX_TCP_NOPUSH_DISABLED;
     connection_->write->handler = on_write_event;
-    count(shared_->own_counters().redis_connects);
+    count(world_.shared->own_counters().redis_connects);
     set_state(RedisState::kHandshake);
     try {
         queue_hello();
@@ -94,7 +90,12 @@ void RedisConn::queue_hello() {
     hello_index_ = 0;
     hello_refused_ = false;
     std::vector<std::string> commands;
-    greeter_.hello(commands);
+    if (asks_sentinel_) {
+        master_.reset();
+        RespWriter(commands.emplace_back()).command("SENTINEL", "get-master-addr-by-name", conf_.sentinel);
+    } else {
+        greeter_.hello(commands);
+    }
     hello_replies_ = commands.size();
     for (std::string& bytes : commands) {
         auto* command = new RedisCommand;
@@ -112,21 +113,60 @@ void RedisConn::on_hello_reply(void* conn, RedisOutcome outcome, const redisRepl
         return;
     }
     --self->hello_replies_;
-    if (!self->greeter_.learn(self->hello_index_++, reply)) {
+    try {
+        if (self->hello_refused_) {
+            return;  // what a replica says of our data, say, is not to be believed
+        }
+        if (self->asks_sentinel_) {
+            self->master_ = read_sentinel_master(reply);
+        } else if (!self->greeter_.learn(self->hello_index_++, reply)) {
+            self->hello_refused_ = true;
+        }
+    } catch (const std::exception&) {
         self->hello_refused_ = true;
     }
 }
 
+// Every reply to the greeting is there.
+void RedisConn::finish_hello() noexcept {
+    if (asks_sentinel_) {
+        if (!master_) {
+            fail("this Sentinel does not know the master");
+            return;
+        }
+        asks_sentinel_ = false;
+        drop_socket(false);
+        try {
+            dial(address_of(*master_));
+        } catch (const std::exception& e) {
+            fail(e.what());
+        }
+        return;
+    }
+    backoff_ms_ = 0;
+    tried_ = 0;
+    ready_since_ms_ = ngx_current_msec;
+    set_state(RedisState::kReady);
+    ngx_log_error(NGX_LOG_NOTICE, world_.log, 0, "headgate: Redis %s is ready", dialed_.text.c_str());
+    if (!greeter_.may_publish()) {
+        pipeline_.fail_events();
+    }
+    greeter_.on_ready();
+    flush();
+}
+
+// ---- commands and replies ---------------------------------------------------------------------
+
 bool RedisConn::send(RedisCommand* command) noexcept {
-    if (state_ == RedisState::kIdle) {
-        connect();  // a quitting worker closed its idle connection, and a late request needs it again
+    if (state_ == RedisState::kIdle && !failing_) {
+        connect();  // it is made when first needed, and a quitting worker may have closed it while idle
     }
     const bool may_wait = (state_ == RedisState::kConnecting || state_ == RedisState::kHandshake) && requests_may_wait_;
     if (failing_ || (state_ != RedisState::kReady && !may_wait)) {
         return false;
     }
     pipeline_.push(command);
-    count(shared_->own_counters().redis_commands);
+    count(world_.shared->own_counters().redis_commands);
     if (state_ == RedisState::kReady) {
         connection_->idle = 0;
         watch_timeout();
@@ -154,6 +194,14 @@ RedisCommand* RedisConn::send_bytes(std::string bytes, void* asker,
     return command;
 }
 
+bool RedisConn::write(ngx_chain_t* chain) noexcept {
+    count(world_.shared->own_counters().redis_writes);
+    if (conf_.tls) {
+        return redis_tls_send_chain(connection_, chain, window_.get()) == NGX_OK;
+    }
+    return connection_->send_chain(connection_, chain, 0) != NGX_CHAIN_ERROR;
+}
+
 void RedisConn::flush() noexcept {
     if (connection_ == nullptr || state_ == RedisState::kConnecting) {
         return;
@@ -164,8 +212,7 @@ void RedisConn::flush() noexcept {
         if (chain == nullptr) {
             break;
         }
-        count(shared_->own_counters().redis_writes);
-        const bool broken = connection_->send_chain(connection_, chain, 0) == NGX_CHAIN_ERROR;
+        const bool broken = !write(chain);
         pipeline.wrote();
         if (connection_ == nullptr) {
             return;
@@ -196,8 +243,10 @@ void RedisConn::read() noexcept {
             fail("a read failed");
             return;
         }
+        reading_ = true;
         const bool understood = active().feed(buffer, static_cast<std::size_t>(n));
-        count(shared_->own_counters().redis_replies, static_cast<ngx_atomic_int_t>(active().take_replies()));
+        reading_ = false;
+        count(world_.shared->own_counters().redis_replies, static_cast<ngx_atomic_int_t>(active().take_replies()));
         if (!understood) {
             fail("Redis sent what is no reply, or a reply to nothing");
             return;
@@ -209,16 +258,13 @@ void RedisConn::read() noexcept {
             fail("the connection was refused");
             return;
         }
+        if (doomed_ != nullptr) {
+            fail(doomed_);
+            return;
+        }
         if (state_ == RedisState::kHandshake && hello_replies_ == 0) {
-            backoff_ms_ = 0;
-            ready_since_ms_ = ngx_current_msec;
-            set_state(RedisState::kReady);
-            ngx_log_error(NGX_LOG_NOTICE, log_, 0, "headgate: Redis %V is ready", &conf_.addr.name);
-            if (!greeter_.may_publish()) {
-                pipeline_.fail_events();
-            }
-            flush();
-            if (connection_ != c) {
+            finish_hello();
+            if (state_ != RedisState::kReady) {
                 return;
             }
         }
@@ -230,12 +276,35 @@ void RedisConn::read() noexcept {
     settle();
 }
 
+void RedisConn::on_error_reply(void* conn, std::string_view error) noexcept {
+    auto* self = static_cast<RedisConn*>(conn);
+    if (const char* fault = connection_fault(error); fault != nullptr && self->doomed_ == nullptr) {
+        self->doomed_ = fault;
+        self->wrong_address_ = is_role_fault(error);
+    }
+    // What an ACL withholds concerns one command, and the text says which.
+    if (error.starts_with("NOPERM") && self->complained_at_ != ngx_time()) {
+        self->complained_at_ = ngx_time();
+        ngx_log_error(NGX_LOG_ERR, self->world_.log, 0, "headgate: Redis %s: %*s", self->dialed_.text.c_str(),
+                      error.size(), error.data());
+    }
+}
+
 void RedisConn::settle() noexcept {
     if (connection_ == nullptr || state_ != RedisState::kReady) {
         return;
     }
+    if (const long long replicas = pipeline_.take_missed_replicas(); replicas >= 0 && complained_at_ != ngx_time()) {
+        complained_at_ = ngx_time();
+        ngx_log_error(NGX_LOG_ERR, world_.log, 0,
+                      "headgate: Redis %s: events reached only %L replicas within %M ms, and are answered 503",
+                      dialed_.text.c_str(), static_cast<std::int64_t>(replicas), conf_.timeout_ms / 2);
+    }
     if (!pipeline_.idle()) {
         watch_timeout();
+        if (pipeline_.next_batch_is_due() && !flush_event_.posted) {
+            ngx_post_event(&flush_event_, &ngx_posted_events);
+        }
         return;
     }
     connection_->idle = 1;
@@ -244,10 +313,24 @@ void RedisConn::settle() noexcept {
     }
 }
 
+// ---- failure, timers, the end -----------------------------------------------------------------
+
 void RedisConn::watch_timeout() noexcept {
     // The timer is set lazily: it looks at the oldest command when it fires, and is not moved by each reply.
     if (!timeout_event_.timer_set) {
-        ngx_add_timer(&timeout_event_, conf_.timeout_ms);
+        ngx_add_timer(&timeout_event_, reply_timeout_ms_);
+    }
+}
+
+void RedisConn::move_on(const char* why) noexcept {
+    if (state_ != RedisState::kReady) {
+        return;
+    }
+    wrong_address_ = true;
+    if (reading_) {
+        doomed_ = why;  // somebody who is being told says so: the pipeline is not to be changed under it
+    } else {
+        fail(why);
     }
 }
 
@@ -256,26 +339,52 @@ void RedisConn::fail(const char* why) noexcept {
         return;
     }
     failing_ = true;
-    count(shared_->own_counters().redis_errors);
-    ngx_log_error(NGX_LOG_ERR, log_, 0, "headgate: Redis %V: %s; next attempt in %M ms", &conf_.addr.name, why,
-                  backoff_ms_ == 0 ? kBackoffFirstMs : std::min(backoff_ms_ * 2, kBackoffMaxMs));
-    drop_socket();
-    backoff_ms_ = backoff_ms_ == 0 ? kBackoffFirstMs : std::min(backoff_ms_ * 2, kBackoffMaxMs);
-    set_state(RedisState::kBackoff);
+    count(world_.shared->own_counters().redis_errors);
+    const bool was_ready = state_ == RedisState::kReady;
+    // A connection that broke is made again to where it went; what could not be reached or is no master is passed over.
+    const bool passes_over = !was_ready || wrong_address_;
+    if (passes_over) {
+        target_.pass_over(address_index_);
+        ++tried_;
+    }
+    const bool next_at_once = passes_over && tried_ < target_.addresses.size();
+    ngx_msec_t pause_ms = 0;
+    if (!next_at_once) {
+        tried_ = 0;
+        backoff_ms_ = backoff_ms_ == 0 ? kBackoffFirstMs : std::min(backoff_ms_ * 2, kBackoffMaxMs);
+        pause_ms = backoff_ms_ / 2 + static_cast<ngx_msec_t>(ngx_random()) % (backoff_ms_ / 2 + 1);
+    }
+    ngx_log_error(NGX_LOG_ERR, world_.log, 0, "headgate: Redis %s: %s; next attempt in %M ms", dialed_.text.c_str(),
+                  why, pause_ms);
+    drop_socket(true);
     hello_.fail_all();
-    pipeline_.fail_all();
+    const bool still_first =
+        !was_ready && next_at_once && requests_may_wait_ && ngx_current_msec - began_at_ms_ < conf_.connect_timeout_ms;
+    if (still_first) {
+        set_state(RedisState::kConnecting);
+    } else {
+        requests_may_wait_ = false;
+        set_state(RedisState::kBackoff);
+        pipeline_.fail_all();
+        greeter_.on_failed();
+    }
     failing_ = false;
-    if (!ngx_exiting && !ngx_terminate) {
-        ngx_add_timer(&retry_event_, backoff_ms_);
+    if (next_at_once && (still_first || !(ngx_exiting || ngx_terminate))) {
+        ngx_post_event(&retry_event_, &ngx_posted_events);
+    } else if (!ngx_exiting && !ngx_terminate) {
+        ngx_add_timer(&retry_event_, pause_ms);
     } else {
         set_state(RedisState::kIdle);
     }
 }
 
 void RedisConn::close() noexcept {
-    drop_socket();
+    drop_socket(false);
     if (retry_event_.timer_set) {
         ngx_del_timer(&retry_event_);
+    }
+    if (retry_event_.posted) {
+        ngx_delete_posted_event(&retry_event_);
     }
     set_state(RedisState::kIdle);
     failing_ = true;
@@ -284,7 +393,8 @@ void RedisConn::close() noexcept {
     failing_ = false;
 }
 
-void RedisConn::drop_socket() noexcept {
+void RedisConn::drop_socket(bool broken) noexcept {
+    locator_.cancel();
     if (timeout_event_.timer_set) {
         ngx_del_timer(&timeout_event_);
     }
@@ -292,30 +402,19 @@ void RedisConn::drop_socket() noexcept {
         ngx_delete_posted_event(&flush_event_);
     }
     if (connection_ != nullptr) {
-        ngx_close_connection(std::exchange(connection_, nullptr));
+        ngx_connection_t* c = std::exchange(connection_, nullptr);
+        close_redis_tls(c, broken);
+        ngx_pool_t* pool = c->pool;
+        ngx_close_connection(c);
+        if (pool != nullptr) {
+            ngx_destroy_pool(pool);
+        }
     }
 }
 
 void RedisConn::set_state(RedisState state) noexcept {
+    world_.gauge.move(state_, state);
     state_ = state;
-    if (shows_state_) {
-        shared_->workers[ngx_process_slot].redis_state = static_cast<ngx_atomic_uint_t>(state);
-    }
-}
-
-void RedisConn::on_connect_event(ngx_event_t* event) noexcept {
-    RedisConn* self = conn_of(event);
-    int error = 0;
-    socklen_t bytes = sizeof error;
-    if (getsockopt(self->connection_->fd, SOL_SOCKET, SO_ERROR, &error, &bytes) == -1) {
-        error = ngx_socket_errno;
-    }
-    if (error != 0) {
-        (void)ngx_connection_error(self->connection_, error, const_cast<char*>("connect() failed"));
-        self->fail("could not connect");
-        return;
-    }
-    self->say_hello();
 }
 
 void RedisConn::on_read_event(ngx_event_t* event) noexcept {
@@ -351,14 +450,12 @@ void RedisConn::on_timeout_event(ngx_event_t* event) noexcept {
     const auto oldest = static_cast<ngx_msec_int_t>(self->pipeline_.oldest_ms() - self->ready_since_ms_) > 0
                             ? self->pipeline_.oldest_ms()
                             : self->ready_since_ms_;
-    const auto left = static_cast<ngx_msec_int_t>(oldest + self->conf_.timeout_ms - ngx_current_msec);
+    const auto left = static_cast<ngx_msec_int_t>(oldest + self->reply_timeout_ms_ - ngx_current_msec);
     if (left > 0) {
         ngx_add_timer(event, static_cast<ngx_msec_t>(left));
         return;
     }
     self->fail("no reply within timeout");
 }
-
-void RedisConn::on_retry_event(ngx_event_t* event) noexcept { static_cast<RedisConn*>(event->data)->connect(); }
 
 }  // namespace headgate::edge

@@ -1,9 +1,14 @@
 // What the edge knows of a Redis before it trusts it with events and keys: the contract and shard
 // count in headgate:meta, the pepper's fingerprint, whether keys have been projected, and the
-// eviction policy. Asked in every connection's greeting and again once a second.
+// eviction policy of each of its servers. Asked in the greeting and again once a second.
 #pragma once
 
-#include "ngx_module/redis_conn.h"
+#include <string>
+#include <vector>
+
+#include "ngx_module/ngx.h"
+
+struct redisReply;
 
 namespace headgate::edge {
 
@@ -11,19 +16,28 @@ struct MetaExpectation {
     int shards = 0;
     std::string pepper_fingerprint;           // empty: this nginx has no pepper
     std::string previous_pepper_fingerprint;  // empty: none
+    bool for_events = true;                   // else contract and policy hold nobody up: it may evict, say, limits
 };
 
-class RedisMeta : public RedisGreeter {
+class RedisMeta {
  public:
     RedisMeta(MetaExpectation expected, ngx_log_t* log) : expected_(std::move(expected)), log_(log) {}
 
-    void hello(std::vector<std::string>& commands) override;
-    bool learn(std::size_t index, const redisReply* reply) override;
+    // The commands about headgate:meta, in order; the reply to the last goes to learn_meta().
+    void meta_commands(std::vector<std::string>& commands) const;
+    static constexpr std::size_t kMetaCommands = 3;
+    void learn_meta(const redisReply* reply);
 
-    // Asks again on a live connection (each second, from a cancelable timer).
-    void refresh(RedisConn& conn) noexcept;
+    // Of each server: its reply to memory_command(). `evicts` is what was known of that server.
+    [[nodiscard]] static std::string memory_command();
+    void learn_memory(const redisReply* reply, bool& evicts);
+    void forget_memory(bool& evicts) noexcept;  // the server is no longer ours
 
-    [[nodiscard]] bool may_publish() const noexcept override { return contract_fits_ && policy_fits_; }
+    // Every script that requests may call, for SCRIPT LOAD.
+    static void script_commands(std::vector<std::string>& commands);
+
+    [[nodiscard]] bool may_publish() const noexcept { return contract_fits_ && evicting_servers_ == 0; }
+    [[nodiscard]] bool contract_fits() const noexcept { return contract_fits_; }
 
     // Reads the reply to key_meta_command(): may an unknown key be called unknown? Without `projected`,
     // or with another pepper's fingerprint, nobody can say so.
@@ -31,16 +45,12 @@ class RedisMeta : public RedisGreeter {
     [[nodiscard]] bool keys_are_known(const redisReply* reply) const;
 
  private:
-    static void on_refreshed(void* meta, RedisOutcome outcome, const redisReply* reply) noexcept;
-    void learn_meta(const redisReply* reply);
-    void learn_memory(const redisReply* reply);
     void complain(const char* format, const std::string& a, const std::string& b);
 
     MetaExpectation expected_;
     ngx_log_t* log_;
     bool contract_fits_ = false;
-    bool policy_fits_ = false;
-    std::size_t refreshes_left_ = 0;  // replies still to come
+    std::size_t evicting_servers_ = 0;
     time_t complained_at_ = 0;
 };
 

@@ -3,6 +3,11 @@
 
 #include <hiredis/hiredis.h>
 
+#include <algorithm>
+
+#include "common/resp.h"
+#include "ngx_module/redis_reply.h"
+
 namespace headgate::edge {
 
 // What one reply may take, bounded so that a broken Redis cannot fill the worker's memory. The
@@ -20,8 +25,9 @@ void RedisCommand::write_own_bytes() noexcept {
 }
 
 RedisPipeline::RedisPipeline() noexcept {
-    ngx_queue_init(&to_write_);
-    ngx_queue_init(&to_answer_);
+    for (ngx_queue_t* queue : {&to_write_, &to_answer_, &staged_, &held_}) {
+        ngx_queue_init(queue);
+    }
 }
 
 RedisPipeline::~RedisPipeline() {
@@ -33,11 +39,65 @@ RedisPipeline::~RedisPipeline() {
 
 void RedisPipeline::push(RedisCommand* command) noexcept {
     command->queued_at_ms = ngx_current_msec;
-    ngx_queue_insert_tail(&to_write_, &command->link);
+    ngx_queue_insert_tail(wait_timeout_ms_ != 0 ? &staged_ : &to_write_, &command->link);
     ++commands_;
 }
 
+void RedisPipeline::seal_batch() noexcept {
+    if (wait_timeout_ms_ == 0 || waiting_ || ngx_queue_empty(&staged_)) {
+        return;
+    }
+    std::uint8_t replicas = 0;
+    for (ngx_queue_t* q = ngx_queue_head(&staged_); q != ngx_queue_sentinel(&staged_); q = ngx_queue_next(q)) {
+        replicas = std::max(replicas, command_of(q)->min_replicas);
+    }
+    RedisCommand* wait = nullptr;
+    try {
+        wait = new RedisCommand;
+        RespWriter(wait->bytes)
+            .command("WAIT", static_cast<long long>(replicas), static_cast<long long>(wait_timeout_ms_));
+    } catch (const std::exception&) {
+        delete wait;
+        return;  // tried again with the next write, at the latest when the connection times out
+    }
+    wait->write_own_bytes();
+    wait->asker = this;
+    wait->done = on_wait_reply;
+    wait->queued_at_ms = ngx_current_msec;
+    ++commands_;
+    waiting_ = true;
+    ngx_queue_add(&to_write_, &staged_);
+    ngx_queue_init(&staged_);
+    ngx_queue_insert_tail(&to_write_, &wait->link);
+}
+
+void RedisPipeline::on_wait_reply(void* pipeline, RedisOutcome outcome, const redisReply* reply) noexcept {
+    auto* self = static_cast<RedisPipeline*>(pipeline);
+    self->waiting_ = false;
+    if (outcome == RedisOutcome::kReply) {
+        self->finish_held(reply->type == REDIS_REPLY_INTEGER ? reply->integer : 0);
+    }
+}
+
+void RedisPipeline::hold(RedisCommand* command, redisReply* reply) noexcept {
+    command->held = reply;
+    ngx_queue_insert_tail(&held_, &command->link);
+}
+
+void RedisPipeline::finish_held(long long replicas) noexcept {
+    while (!ngx_queue_empty(&held_)) {
+        RedisCommand* command = command_of(ngx_queue_head(&held_));
+        ngx_queue_remove(&command->link);
+        redisReply* reply = std::exchange(command->held, nullptr);
+        const bool enough = replicas >= command->min_replicas;
+        missed_replicas_ = enough ? missed_replicas_ : replicas;
+        finish(command, enough ? RedisOutcome::kReply : RedisOutcome::kNotReplicated, reply);
+        freeReplyObject(reply);
+    }
+}
+
 ngx_chain_t* RedisPipeline::next_chain(std::size_t bufs_max) noexcept {
+    seal_batch();
     ngx_chain_t* head = nullptr;
     ngx_chain_t* tail = nullptr;
     for (ngx_queue_t* q = ngx_queue_head(&to_write_); q != ngx_queue_sentinel(&to_write_); q = ngx_queue_next(q)) {
@@ -113,6 +173,19 @@ bool RedisPipeline::feed(const char* data, std::size_t bytes) noexcept {
             // NOLINTNEXTLINE(clang-analyzer-cplusplus.NewDelete)
             RedisCommand* command = command_of(ngx_queue_head(&to_answer_));
             ngx_queue_remove(&command->link);
+            if (reply->type == REDIS_REPLY_ERROR) {
+                if (error_seen_ != nullptr) {
+                    error_seen_(watcher_, text_of(reply));
+                }
+                if (command->retake != nullptr && command->retake(command->retaker, command, text_of(reply))) {
+                    --commands_;
+                    freeReplyObject(reply);
+                    continue;
+                }
+            } else if (command->min_replicas != 0) {
+                hold(command, reply);
+                continue;
+            }
             finish(command, RedisOutcome::kReply, reply);
         }
         freeReplyObject(reply);
@@ -123,21 +196,34 @@ bool RedisPipeline::feed(const char* data, std::size_t bytes) noexcept {
 }
 
 void RedisPipeline::fail_events() noexcept {
-    for (ngx_queue_t* q = ngx_queue_head(&to_write_); q != ngx_queue_sentinel(&to_write_);) {
-        RedisCommand* command = command_of(q);
-        q = ngx_queue_next(q);
-        if (command->is_event) {
-            ngx_queue_remove(&command->link);
-            release(command);
-            finish(command, RedisOutcome::kUnavailable, nullptr);
+    ngx_queue_t failed;
+    ngx_queue_init(&failed);
+    for (ngx_queue_t* from : {&to_write_, &staged_}) {
+        for (ngx_queue_t* q = ngx_queue_head(from); q != ngx_queue_sentinel(from);) {
+            RedisCommand* command = command_of(q);
+            q = ngx_queue_next(q);
+            if (command->is_event) {
+                ngx_queue_remove(&command->link);
+                ngx_queue_insert_tail(&failed, &command->link);
+            }
         }
+    }
+    fail_queue(failed);
+}
+
+void RedisPipeline::fail_queue(ngx_queue_t& failed) noexcept {
+    while (!ngx_queue_empty(&failed)) {
+        RedisCommand* command = command_of(ngx_queue_head(&failed));
+        ngx_queue_remove(&command->link);
+        release(command);
+        finish(command, RedisOutcome::kUnavailable, nullptr);
     }
 }
 
 void RedisPipeline::fail_all() noexcept {
     ngx_queue_t failed;
     ngx_queue_init(&failed);
-    for (ngx_queue_t* from : {&to_answer_, &to_write_}) {
+    for (ngx_queue_t* from : {&to_answer_, &to_write_, &staged_}) {
         if (!ngx_queue_empty(from)) {
             ngx_queue_add(&failed, from);
             ngx_queue_init(from);
@@ -148,23 +234,42 @@ void RedisPipeline::fail_all() noexcept {
         reader_ = nullptr;
         reply_bytes_ = 0;
     }
-    while (!ngx_queue_empty(&failed)) {
-        RedisCommand* command = command_of(ngx_queue_head(&failed));
+    ngx_queue_t held;
+    ngx_queue_init(&held);
+    if (!ngx_queue_empty(&held_)) {
+        ngx_queue_add(&held, &held_);
+        ngx_queue_init(&held_);
+    }
+    while (!ngx_queue_empty(&held)) {
+        RedisCommand* command = command_of(ngx_queue_head(&held));
         ngx_queue_remove(&command->link);
-        release(command);
+        freeReplyObject(std::exchange(command->held, nullptr));
         finish(command, RedisOutcome::kUnavailable, nullptr);
     }
+    fail_queue(failed);
 }
 
 ngx_msec_t RedisPipeline::oldest_ms() const noexcept {
-    const ngx_queue_t* from = ngx_queue_empty(&to_answer_) ? &to_write_ : &to_answer_;
-    return command_of(ngx_queue_head(from))->queued_at_ms;
+    for (const ngx_queue_t* from : {&held_, &to_answer_, &to_write_}) {
+        if (!ngx_queue_empty(from)) {
+            return command_of(ngx_queue_head(from))->queued_at_ms;
+        }
+    }
+    return command_of(ngx_queue_head(&staged_))->queued_at_ms;
 }
 
 void RedisPipeline::release(RedisCommand* command) noexcept {
     if (auto* released = std::exchange(command->released, nullptr); released != nullptr) {
         released(command->lender);
     }
+}
+
+void RedisPipeline::refuse(RedisCommand* command) noexcept {
+    release(command);
+    if (command->done != nullptr) {
+        command->done(command->asker, RedisOutcome::kUnavailable, nullptr);
+    }
+    delete command;
 }
 
 void RedisPipeline::finish(RedisCommand* command, RedisOutcome outcome, const redisReply* reply) noexcept {

@@ -17,8 +17,9 @@ struct redisReader;
 namespace headgate::edge {
 
 enum class RedisOutcome : std::uint8_t {
-    kReply,        // `reply` is set; it may be an error reply of Redis
-    kUnavailable,  // not connected, or the connection broke: whether Redis ran it is unknown
+    kReply,          // `reply` is set; it may be an error reply of Redis
+    kUnavailable,    // not connected, or the connection broke: whether Redis ran it is unknown
+    kNotReplicated,  // `reply` is set: Redis ran it, but too few replicas have it
 };
 
 // Owned by the pipeline from push() until it has been told; allocated with new.
@@ -35,11 +36,22 @@ struct RedisCommand {
     std::string bytes;  // of a command that owns what it says
 
     bool is_event = false;  // goes only to a Redis that the greeter trusts with events
+    // Told only when so many replicas have it, which a WAIT behind it says; goes over a connection for such commands.
+    std::uint8_t min_replicas = 0;
+
+    // An error reply may be a cluster's redirection. True: the command has been queued elsewhere, `retaker` owns it
+    // again, and nobody is told. Only for commands that own their bytes.
+    bool (*retake)(void* retaker, RedisCommand* command, std::string_view error) = nullptr;
+    void* retaker = nullptr;
+    std::uint32_t node = 0;  // which one was asked
+    std::uint16_t slot = 0;  // of its key
+    std::uint8_t moves = 0;  // redirections followed
 
     ngx_queue_t link{};
     ngx_buf_t own_buf{};
     ngx_chain_t own_link{};
     ngx_msec_t queued_at_ms = 0;
+    redisReply* held = nullptr;  // its reply, until WAIT's is there
 
     // Makes the chain out of `bytes`.
     void write_own_bytes() noexcept;
@@ -50,12 +62,34 @@ struct RedisCommand {
     }
 };
 
+// A request's way through a cluster: what RedisService::redirected() learned for the next send().
+struct RedisHops {
+    std::uint8_t moves = 0;      // redirections followed
+    std::uint32_t asked = 0;     // the node that was asked last
+    std::uint32_t ask_next = 0;  // not 0: ASKING, of this node
+};
+inline constexpr std::uint8_t kRedisMovesMax = 5;
+
 class RedisPipeline {
  public:
+    // Refuses a command that no pipeline has taken: its asker is told, and it is gone.
+    static void refuse(RedisCommand* command) noexcept;
+
+    // Called for every error reply, before its asker is told.
+    using ErrorSeen = void (*)(void* watcher, std::string_view error);
+
     RedisPipeline() noexcept;
     ~RedisPipeline();
     RedisPipeline(const RedisPipeline&) = delete;
     RedisPipeline& operator=(const RedisPipeline&) = delete;
+
+    void watch_errors(void* watcher, ErrorSeen seen) noexcept {
+        watcher_ = watcher;
+        error_seen_ = seen;
+    }
+    // From now on commands leave in batches, each followed by a WAIT for the replicas that its commands ask for, and a
+    // batch is written when the one before it has been answered: Redis serves nothing on a connection that waits.
+    void wait_for_replicas(ngx_msec_t wait_timeout_ms) noexcept { wait_timeout_ms_ = wait_timeout_ms; }
 
     // Takes ownership. The command is written after all that were pushed before it.
     void push(RedisCommand* command) noexcept;
@@ -78,22 +112,38 @@ class RedisPipeline {
     void fail_all() noexcept;
 
     [[nodiscard]] bool has_unwritten() const noexcept { return !ngx_queue_empty(&to_write_); }
+    // Is a batch complete that may be written now?
+    [[nodiscard]] bool next_batch_is_due() const noexcept { return !waiting_ && !ngx_queue_empty(&staged_); }
+    // How many replicas the last WAIT found, when they were too few for some command since the last call; else -1.
+    [[nodiscard]] long long take_missed_replicas() noexcept { return std::exchange(missed_replicas_, -1); }
     [[nodiscard]] bool idle() const noexcept { return commands_ == 0; }
     [[nodiscard]] ngx_msec_t oldest_ms() const noexcept;  // queued_at_ms of the oldest command; only when not idle
 
  private:
     static RedisCommand* command_of(ngx_queue_t* link) noexcept { return ngx_queue_data(link, RedisCommand, link); }
     static void release(RedisCommand* command) noexcept;
+    static void on_wait_reply(void* pipeline, RedisOutcome outcome, const redisReply* reply) noexcept;
+    void seal_batch() noexcept;
+    void hold(RedisCommand* command, redisReply* reply) noexcept;
+    void finish_held(long long replicas) noexcept;
+    void fail_queue(ngx_queue_t& failed) noexcept;
     void finish(RedisCommand* command, RedisOutcome outcome, const redisReply* reply) noexcept;
 
     ngx_queue_t to_write_;   // in order; the first may be half written
     ngx_queue_t to_answer_;  // written to their end, in order
+    ngx_queue_t staged_;     // of the next batch, with wait_for_replicas()
+    ngx_queue_t held_;       // answered by Redis, and not yet by WAIT
     std::size_t commands_ = 0;
     std::size_t replies_ = 0;
     ngx_chain_t* cut_link_ = nullptr;  // where next_chain() cut a command in two
     ngx_chain_t* cut_next_ = nullptr;
     redisReader* reader_ = nullptr;
     std::size_t reply_bytes_ = 0;  // fed since the last whole reply
+    void* watcher_ = nullptr;
+    ErrorSeen error_seen_ = nullptr;
+    ngx_msec_t wait_timeout_ms_ = 0;  // 0: no batches
+    bool waiting_ = false;            // a batch is under way
+    long long missed_replicas_ = -1;
 };
 
 }  // namespace headgate::edge

@@ -27,7 +27,8 @@ struct StatusSnapshot {
         ngx_atomic_uint_t redis_silent_ms;
     };
     Auth auth{};
-    std::array<ngx_atomic_uint_t, kRedisStateCount> redis_states{};  // connections in each RedisState
+    std::array<ngx_atomic_uint_t, kRedisStateCount>
+        redis_states{};  // workers whose worst connection is in each RedisState
 };
 
 // Reads the zone; looks up whether each worker is alive.

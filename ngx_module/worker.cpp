@@ -11,10 +11,6 @@ static constexpr ngx_msec_t kRefreshMs = 1000;
 
 namespace {
 
-MetaExpectation expected_of(const MainConf& conf) {
-    return {static_cast<int>(conf.shards), conf.pepper_fingerprint, conf.previous_pepper_fingerprint};
-}
-
 ZoneShared* claimed(ZoneShared* shared) noexcept {
     claim_counters(*shared);
     return shared;
@@ -25,12 +21,13 @@ ZoneShared* claimed(ZoneShared* shared) noexcept {
 Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
     : shared_(claimed(shared_of(conf.zone))),
       counters_(&shared_->own_counters()),
-      redis_(*conf.redis.front(), expected_of(conf), shared_, cycle->log),
+      redis_(conf, shared_, cycle->log),
+      revocations_(keys(), *shared_,
+                   conf.redis_of(RedisRole::kKeys)->connect_timeout_ms + conf.redis_of(RedisRole::kKeys)->timeout_ms,
+                   cycle->log),
+      control_(*conf.redis_of(RedisRole::kKeys), expected_of(conf, false), *shared_, revocations_, cycle->log),
       key_store_(conf, shared_, cycle->log),
       key_waiters_(cycle->log),
-      revocations_(keys(), *shared_, conf.redis.front()->connect_timeout_ms + conf.redis.front()->timeout_ms,
-                   cycle->log),
-      control_(*conf.redis.front(), expected_of(conf), *shared_, revocations_, cycle->log),
       backlog_(events(), shared_->backlog, static_cast<int>(conf.shards), cycle->log),
       leases_(shared_, limits(), cycle->log),
       usage_(keys(), cycle->log),

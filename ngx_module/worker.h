@@ -7,7 +7,7 @@
 #include "ngx_module/control.h"
 #include "ngx_module/jwks_wait.h"
 #include "ngx_module/limit_lease.h"
-#include "ngx_module/redis_service.h"
+#include "ngx_module/redis_services.h"
 #include "ngx_module/request_ctx.h"
 #include "ngx_module/status_report.h"
 #include "ngx_module/token_keys.h"
@@ -26,15 +26,16 @@ class Worker {
     void stop() noexcept;  // whatever is under way is answered 503
 
     // The Redis of each kind of data; several may be one and the same.
-    [[nodiscard]] RedisService& events() noexcept { return redis_; }
-    [[nodiscard]] RedisService& limits() noexcept { return redis_; }
-    [[nodiscard]] RedisService& keys() noexcept { return redis_; }  // key:*, revoked, control, usage
+    [[nodiscard]] RedisService& events() noexcept { return redis_.of(RedisRole::kEvents); }
+    [[nodiscard]] RedisService& limits() noexcept { return redis_.of(RedisRole::kLimits); }
+    // key:*, revoked, control, usage
+    [[nodiscard]] RedisService& keys() noexcept { return redis_.of(RedisRole::kKeys); }
     // May one script charge a limit and add an event?
-    [[nodiscard]] bool limits_join_events() const noexcept { return redis_.joins_keys(); }
-    [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
-    [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
+    [[nodiscard]] bool limits_join_events() noexcept { return redis_.limits_join_events(); }
     [[nodiscard]] RevocationSync& revocations() noexcept { return revocations_; }
     [[nodiscard]] TokenMemo& token_memo() noexcept { return token_memo_; }
+    [[nodiscard]] KeyStore& key_store() noexcept { return key_store_; }
+    [[nodiscard]] KeyWaiters& key_waiters() noexcept { return key_waiters_; }
     [[nodiscard]] Backlog& backlog() noexcept { return backlog_; }
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
@@ -56,12 +57,12 @@ class Worker {
 
     ZoneShared* shared_;
     Counters* counters_;
-    RedisService redis_;
-    KeyStore key_store_;
-    KeyWaiters key_waiters_;
+    RedisServices redis_;
     RevocationSync revocations_;
     ControlReader control_;
     TokenMemo token_memo_;
+    KeyStore key_store_;
+    KeyWaiters key_waiters_;
     Backlog backlog_;
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;

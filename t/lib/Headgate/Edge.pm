@@ -17,12 +17,13 @@ our $LOG_FORMAT = q{log_format edge '$status|$headgate_auth_status|$headgate_lim
 
 # Options: redis (one made before), redis_address (what nginx is told, default TCP), redis_options
 # (timeout=1s connect_timeout=1s), http, server, locations, events_location (replaces the body of
-# /events), limit, workers, zone (4m), projected (1), and those of Headgate::Nginx.
+# /events), limit, workers, zone (4m), projected (1), name (of the nginx, for a second one), and those of Headgate::Nginx.
 sub start ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
     my $self  = bless { t => $t, redis => $redis, pepper => random_hex(32), token_secret => random_hex(32) }, $class;
-    my $pepper_file = $t->write_file('edge/pepper',    "$self->{pepper}\n");
-    my $token_file  = $t->write_file('edge/token.key', "$self->{token_secret}\n");
+    my $edge_dir    = defined $args{name} ? "edge-$args{name}" : 'edge';
+    my $pepper_file = $t->write_file("$edge_dir/pepper",    "$self->{pepper}\n");
+    my $token_file  = $t->write_file("$edge_dir/token.key", "$self->{token_secret}\n");
     my $address     = $args{redis_address} // '127.0.0.1:' . $redis->port;
     # Memcheck makes nginx so slow that a Redis in time seems late to it.
     my $options = $args{redis_options} // ($ENV{HEADGATE_TEST_VALGRIND} ? 'timeout=10s connect_timeout=5s' : 'timeout=1s connect_timeout=1s');

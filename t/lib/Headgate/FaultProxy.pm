@@ -9,6 +9,7 @@
 #   cut_requests N       the same for requests
 #   slice N              forward at most N bytes per write, in both directions
 #   delay MS             hold every piece back for so long
+#   answer WORD HEX      the next command that holds WORD does not reach the server: HEX is its answer, in its turn
 #   drop                 reset all open connections once; stay as it is otherwise
 #   stats                connections=… open=… requests=… replies=… (bytes)
 #
@@ -150,8 +151,34 @@ package Headgate::FaultProxy::Loop {
         my $got = sysread $socket, my $bytes, 65_536;
         if (!defined $got) { return $!{EAGAIN} ? () : $self->abort($link) }
         if ($got == 0) { $pipe->{eof} = 1; return }
+        if ($pipe->{is_request} && $self->{mode}{answer}) { $self->swap_command(\$bytes) }
+        elsif (!$pipe->{is_request} && defined $self->{swapped} && $bytes =~ s/\$14\r\nfault-injected\r\n/$self->{swapped}/) {
+            delete $self->{swapped};
+        }
+        $got = length $bytes;
         push $pipe->{pieces}->@*, [time + ($self->{mode}{delay} // 0) / 1000, $bytes];
         $pipe->{held_bytes} += $got;
+    }
+
+    # The server echoes a mark where the answer belongs, which is then put there.
+    sub swap_command ($self, $bytes) {
+        my ($word, $hex) = $self->{mode}{answer}->@*;
+        my $at = 0;
+        while (substr($$bytes, $at) =~ /\A\*(\d+)\r\n/) {
+            my ($count, $end) = ($1, $at + $+[0]);
+            for (1 .. $count) {
+                substr($$bytes, $end) =~ /\A\$(\d+)\r\n/ or return;
+                $end += $+[0] + $1 + 2;
+            }
+            return if $end > length $$bytes;
+            if (index(substr($$bytes, $at, $end - $at), $word) >= 0) {
+                substr($$bytes, $at, $end - $at) = "*2\r\n\$4\r\nECHO\r\n\$14\r\nfault-injected\r\n";
+                $self->{swapped} = pack 'H*', $hex;
+                delete $self->{mode}{answer};
+                return;
+            }
+            $at = $end;
+        }
     }
 
     sub forward ($self, $socket) {
@@ -207,13 +234,14 @@ package Headgate::FaultProxy::Loop {
     sub obey ($self) {
         sysread $self->{control}, $self->{commands}, 4096, length $self->{commands} or return 0;
         while ($self->{commands} =~ s/\A(.*)\n//) {
-            my ($command, $value) = split ' ', $1;
+            my ($command, $value, $bytes) = split ' ', $1;
             my $answer = 'ok';
             if    ($command eq 'pass')   { $self->{mode} = {}; $self->listen }
             elsif ($command eq 'refuse') { close delete $self->{listener} if $self->{listener}; $self->abort_all }
             elsif ($command eq 'drop')   { $self->abort_all }
             elsif ($command =~ /\A(?:stall_requests|stall_replies)\z/) { $self->{mode}{$command} = 1 }
             elsif ($command =~ /\A(?:cut_replies|cut_requests|slice|delay)\z/) { $self->{mode}{$command} = $value }
+            elsif ($command eq 'answer') { $self->{mode}{answer} = [$value, $bytes] }
             elsif ($command eq 'stats') {
                 my $open = keys($self->{links}->%*) / 2;
                 $answer = "connections=$self->{connections} open=$open requests=$self->{requests} replies=$self->{replies}";
