@@ -57,7 +57,8 @@ struct JwtPolicy {
 };
 
 struct JwtClaims {
-    std::string iss, sub, org, scope, plan, key_id, jti, kid;
+    std::string iss, sub, org, scope, plan, jti, kid;
+    std::string key_id;       // the API key that the token was made from; only our own issuer's tokens have it
     std::string allowed_ips;  // separated by spaces
     std::string limits;       // of the key, in the syntax of a rate plan; only our own issuer's tokens have them
     std::int64_t exp_seconds = 0;

@@ -98,9 +98,7 @@ LeaseOutcome lease_on_reply(LeaseState& state, const LeaseTake& take, LimitDecis
                             std::span<const WindowState> states, std::int64_t now_us,
                             const LeaseRules& rules) noexcept {
     lease_on_lost(state, take);
-    for (std::size_t i = 0; i < states.size(); ++i) {
-        state.tats[i] = now_us + states[i].full_us;
-    }
+    lease_remember(state, states, now_us);
     const bool late = now_us - take.asked_us > rules.life_us;
     if (decision.granted == 0) {
         if (!late && take.need > 0) {
@@ -122,6 +120,12 @@ LeaseOutcome lease_on_reply(LeaseState& state, const LeaseTake& take, LimitDecis
         state.tokens = ahead + (joins ? state.tokens : 0);
     }
     return LeaseOutcome::kGranted;
+}
+
+void lease_remember(LeaseState& state, std::span<const WindowState> states, std::int64_t now_us) noexcept {
+    for (std::size_t i = 0; i < states.size(); ++i) {
+        state.tats[i] = now_us + states[i].full_us;
+    }
 }
 
 void lease_on_lost(LeaseState& state, const LeaseTake& take) noexcept {
@@ -149,7 +153,10 @@ void lease_window_states(const LeaseState& state, std::span<const RateWindow> wi
 
 LimitDecision lease_charge_local(LeaseState& state, std::span<const RateWindow> windows, std::int64_t cost,
                                  std::int64_t now_us, std::span<WindowState> states) noexcept {
-    return gcra_charge(windows, std::span(state.tats).first(windows.size()), now_us, cost, 0, 0, 0, states);
+    for (std::size_t i = 0; i < windows.size(); ++i) {
+        state.local_tats[i] = std::max(state.local_tats[i], state.tats[i]);
+    }
+    return gcra_charge(windows, std::span(state.local_tats).first(windows.size()), now_us, cost, 0, 0, 0, states);
 }
 
 }  // namespace headgate

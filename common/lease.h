@@ -45,13 +45,13 @@ struct LeaseState {
     std::int64_t taken_us = 0;         // before the take that brought them was queued
     std::int64_t asking_until_us = 0;  // a take with tokens ahead is under way; whoever sent it may have died
     std::int64_t refused_until_us = 0;
-    std::int64_t refused_need = 0;  // so many did not fit, so neither do more
-    std::int64_t fits_us = 0;       // when they will
-    std::int64_t tats[limits::kWindowsPerPlanMax] =
-        {};                       // as Redis was last seen, on this host's clock; charged here while it is away
-    std::int64_t spent_slot = 0;  // the slot of the latest spending
-    std::uint32_t spent[kSpentSlots] = {};  // by slot modulo their number
-    std::uint32_t take_number = 0;          // of the take that is under way
+    std::int64_t refused_need = 0;                             // so many did not fit, so neither do more
+    std::int64_t fits_us = 0;                                  // when they will
+    std::int64_t tats[limits::kWindowsPerPlanMax] = {};        // as Redis was last seen, on this host's clock
+    std::int64_t local_tats[limits::kWindowsPerPlanMax] = {};  // charged here while it was away: Redis never learns
+    std::int64_t spent_slot = 0;                               // the slot of the latest spending
+    std::uint32_t spent[kSpentSlots] = {};                     // by slot modulo their number
+    std::uint32_t take_number = 0;                             // of the take that is under way
 };
 static_assert(std::is_trivially_copyable_v<LeaseState> && sizeof(LeaseState) <= 256);
 
@@ -96,6 +96,8 @@ enum class LeaseOutcome : std::uint8_t {
 [[nodiscard]] LeaseOutcome lease_on_reply(LeaseState& state, const LeaseTake& take, LimitDecision& decision,
                                           std::span<const WindowState> states, std::int64_t now_us,
                                           const LeaseRules& rules = kLeaseRules) noexcept;
+// What a reply said of each window, where nothing is held: for lease_charge_local().
+void lease_remember(LeaseState& state, std::span<const WindowState> states, std::int64_t now_us) noexcept;
 // There will be no reply, or none that can be read. What was asked for may have been charged: it is given up.
 void lease_on_lost(LeaseState& state, const LeaseTake& take) noexcept;
 
@@ -109,7 +111,7 @@ void lease_window_states(const LeaseState& state, std::span<const RateWindow> wi
                          std::span<WindowState> states) noexcept;
 
 // The limit of this host alone, while Redis is away: goes on from what Redis was last seen to have charged, and admits
-// at most burst + rate·t.
+// at most burst + rate·t, however often Redis comes and goes: what was charged here stays charged.
 [[nodiscard]] LimitDecision lease_charge_local(LeaseState& state, std::span<const RateWindow> windows,
                                                std::int64_t cost, std::int64_t now_us,
                                                std::span<WindowState> states) noexcept;

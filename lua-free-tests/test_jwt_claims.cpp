@@ -208,6 +208,19 @@ void test_verify_jwt_org_fixed_or_from_another_claim(void**) {
     assert_true(result.claim == "org");
 }
 
+void test_verify_jwt_only_our_own_tokens_name_a_key(void**) {
+    const JwtSource own = source_of(kSecret), foreign = source_of(kSecret, "https://idp.example");
+    const auto claims = [](const JwtSource& source) {
+        return verify_jwt(token_of(kHeader, R"({"iss":")" + source.issuer +
+                                                R"(","sub":"u","org":"o1","key":"key_of_o2","limits":"9r/s",)"
+                                                R"("exp":1700003600})"),
+                          {&source}, {}, kNow)
+            .claims;
+    };
+    assert_true(claims(own).key_id == "key_of_o2" && claims(own).limits == "9r/s");
+    assert_true(claims(foreign).sub == "u" && claims(foreign).key_id.empty() && claims(foreign).limits.empty());
+}
+
 void test_verify_jwt_each_source_serves_its_issuer_only(void**) {
     const std::string other_secret(64, 'b');
     const JwtSource own = source_of(kSecret), foreign = source_of(other_secret, "https://idp.example"),
@@ -240,6 +253,7 @@ int main() {
         cmocka_unit_test(test_verify_jwt_audience_table),
         cmocka_unit_test(test_verify_jwt_scope_stays_under_the_ceiling),
         cmocka_unit_test(test_verify_jwt_org_fixed_or_from_another_claim),
+        cmocka_unit_test(test_verify_jwt_only_our_own_tokens_name_a_key),
         cmocka_unit_test(test_verify_jwt_each_source_serves_its_issuer_only),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -244,6 +244,22 @@ void test_lease_charge_local_goes_on_from_what_redis_was_seen_to_have_charged(vo
     assert_int_equal(lease_charge_local(unseen, desk.windows, 1, desk.now_us, states).granted, 0);
 }
 
+void test_lease_charge_local_admits_one_burst_however_often_redis_comes_and_goes(void**) {
+    Desk desk("60r/m:10");
+    WindowState states[1];
+    int admitted = 0;
+    for (int outage = 0; outage < 3; ++outage) {
+        while (lease_charge_local(desk.state, desk.windows, 1, desk.now_us, states).granted != 0) {
+            ++admitted;
+        }
+        desk.take();  // Redis is back, and knows nothing of them
+    }
+    assert_int_equal(admitted, 10);
+    desk.now_us += 2'000'000;
+    assert_int_equal(lease_charge_local(desk.state, desk.windows, 2, desk.now_us, states).granted, 2);
+    assert_int_equal(lease_charge_local(desk.state, desk.windows, 1, desk.now_us, states).granted, 0);
+}
+
 }  // namespace
 
 int main() {
@@ -257,6 +273,7 @@ int main() {
         cmocka_unit_test(test_lease_one_take_ahead_for_each_host),
         cmocka_unit_test(test_lease_window_states_count_what_is_held_and_refilled),
         cmocka_unit_test(test_lease_charge_local_goes_on_from_what_redis_was_seen_to_have_charged),
+        cmocka_unit_test(test_lease_charge_local_admits_one_burst_however_often_redis_comes_and_goes),
         cmocka_unit_test(test_leases_keep_their_promise_in_every_schedule),
         cmocka_unit_test(test_leases_without_the_discount_break_their_promise),
         cmocka_unit_test(test_leases_without_the_age_check_break_their_promise),

@@ -63,18 +63,23 @@ std::uint64_t BodyView::lent_bytes(const ngx_chain_t* chain, ByteRange range, bo
     seek(range.begin);
     std::uint64_t bytes = 0;
     // Both chains are in the body's order: what follows a buffer lent from one link lies in that one or behind it.
+    // Behind the range nothing is lent: a body may lie in very many buffers, and a batch asks for each of its events.
     const ngx_chain_t* first = link_;
+    std::uint64_t first_offset = offset_;
     for (; chain != nullptr; chain = chain->next) {
         const ngx_buf_t* buf = chain->buf;
-        for (const ngx_chain_t* link = first; link != nullptr; link = link->next) {
+        std::uint64_t offset = first_offset;
+        for (const ngx_chain_t* link = first; link != nullptr && offset < range.end; link = link->next) {
             const ngx_buf_t* own = link->buf;
             const bool in_memory = ngx_buf_in_memory(own) && buf->pos >= own->pos && buf->last <= own->last;
             const bool in_file = files && buf->in_file && buf->file == own->file;
             if (in_memory || in_file) {
                 bytes += size_of(buf);
                 first = link;
+                first_offset = offset;
                 break;
             }
+            offset += size_of(own);
         }
     }
     return bytes;

@@ -81,7 +81,10 @@ Leases::~Leases() {
     }
 }
 
-void Leases::stop() noexcept { serve(); }
+void Leases::stop() noexcept {
+    stopped_ = true;
+    serve();
+}
 
 LeaseState* Leases::state_of(const ZoneKey& key) noexcept {
     void* found = shared_->cache.find(ZoneKind::kLimit, key);
@@ -110,7 +113,7 @@ LimitTake* Leases::ask_exactly(const LimitCharge& charge) {
 LeaseAnswer Leases::spend(RequestCtx* ctx, LimitCharge& charge) {
     const auto& windows = charge.windows->windows();
     LimitTake* under_way = nullptr;
-    if (!takes_.empty()) {
+    if (!takes_.empty() && !stopped_) {
         const auto found = takes_.find(charge.zone_key);
         under_way = found == takes_.end() ? nullptr : found->second;
     }
@@ -149,7 +152,7 @@ LeaseAnswer Leases::spend(RequestCtx* ctx, LimitCharge& charge) {
             decision.take.asked_us = now_us;
             charge.take = make_take(charge, decision.take);
             charge.take->leased = true;
-            charge.take->joinable = takes_.try_emplace(charge.zone_key, charge.take).second;
+            charge.take->joinable = !stopped_ && takes_.try_emplace(charge.zone_key, charge.take).second;
             break;
     }
     return decision.answer;
@@ -181,7 +184,13 @@ bool Leases::write(LimitTake* take) {
 }
 
 bool Leases::send(LimitTake* take, RequestCtx* asker, void (*after)(RequestCtx*, void*, bool), void* data) {
-    if (!write(take)) {
+    bool sent = false;
+    try {
+        sent = !stopped_ && write(take);
+    } catch (const std::exception&) {
+        // No memory: like no connection. Others may wait for this call already.
+    }
+    if (!sent) {
         give_up(take);
         return false;
     }
@@ -222,6 +231,7 @@ void Leases::on_reply(void* asker, RedisOutcome outcome, const redisReply* reply
     const auto after = take->after;
     void* const data = take->data;
     take->asker = nullptr;
+    take->undecided = !known;
     self.give_up(take);  // what settle() has settled stays so
     if (ctx != nullptr) {
         after(ctx, data, known);
@@ -237,6 +247,11 @@ bool Leases::settle(LimitTake* take, RequestCtx* ctx, LimitDecision decision, st
         if (LeaseState* state = state_of(take->zone_key); state != nullptr) {
             outcome = lease_on_reply(*state, take->take, decision, states, now_us);
             lease_window_states(*state, windows, now_us, states);
+        }
+    } else {
+        const ZoneLock lock(shared_->pool);
+        if (LeaseState* state = state_of(take->zone_key); state != nullptr) {
+            lease_remember(*state, states, monotonic_us());  // for the time when Redis is away
         }
     }
     if (take->leased && outcome == LeaseOutcome::kGranted && decision.granted > take->take.need) {
@@ -295,6 +310,10 @@ void Leases::serve() noexcept {
         while (!ngx_queue_empty(&take->waiting)) {
             RequestCtx* ctx = ctx_of(ngx_queue_head(&take->waiting));
             unlink(ctx);
+            if (take->undecided && std::exchange(ctx->limit_waited_in_vain, true)) {
+                // Were they to ask one after the other, the last would wait for all the replies that come too late.
+                ctx->limit_asked = LimitAsked::kUnavailable;
+            }
             resume(ctx);
         }
         serving_ = nullptr;

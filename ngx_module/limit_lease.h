@@ -27,9 +27,10 @@ struct LimitTake {
     const LimitCharge* charge = nullptr;
     const LimitWindows* windows = nullptr;
     LeaseTake take;
-    bool leased = false;    // the reply changes the lease
-    bool resent = false;    // after NOSCRIPT: nothing had run
-    bool joinable = false;  // requests may wait for it
+    bool leased = false;     // the reply changes the lease
+    bool resent = false;     // after NOSCRIPT: nothing had run
+    bool joinable = false;   // requests may wait for it
+    bool undecided = false;  // Redis was asked, and did not decide in time: for those who waited, too
     RequestCtx* asker = nullptr;
     void (*after)(RequestCtx* ctx, void* data, bool known) = nullptr;
     void* data = nullptr;
@@ -46,7 +47,7 @@ class Leases {
     Leases(const Leases&) = delete;
     Leases& operator=(const Leases&) = delete;
 
-    void stop() noexcept;  // after Redis was stopped: nobody waits any longer
+    void stop() noexcept;  // after Redis was stopped: nobody waits any longer, and nobody asks
 
     // A charge without a lease: what it needs, as a call to be sent. All that make one may throw std::bad_alloc.
     [[nodiscard]] LimitTake* ask_exactly(const LimitCharge& charge);
@@ -100,6 +101,7 @@ class Leases {
     RedisService& redis_;
     std::unordered_map<ZoneKey, LimitTake*, ZoneKeyHash> takes_;  // those that may be joined
     ngx_queue_t to_serve_;
+    bool stopped_ = false;
     const LimitTake* serving_ = nullptr;
     std::deque<Expiry> expiries_;  // due in order
     ngx_event_t serve_event_{};

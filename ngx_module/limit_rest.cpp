@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "common/gcra.h"
 #include "common/redis_scripts.h"
 #include "ngx_module/worker.h"
 
@@ -19,6 +20,7 @@ struct PendingRest {
     std::int64_t begun_us;
     std::size_t next = 0;            // of the location's limiters
     LimitCharge* current = nullptr;  // that Redis decides about
+    std::int64_t first_cost = 0;     // of one event, by that limiter
     const LimitCharge* charged[kLimitersMax] = {};
     std::size_t charged_count = 0;
 };
@@ -66,8 +68,10 @@ LimitCharge* next_charge(PendingRest* rest) {
             continue;
         }
         if (kind == ChargeKind::kCharge) {
+            // Together with the first event, or the batch sent again would be refused again.
+            rest->first_cost = charge->cost;
             charge->cost *= rest->events;
-            if (charge->cost <= charge->windows->burst_min()) {
+            if (charge->cost + rest->first_cost <= charge->windows->burst_min()) {
                 return charge;
             }
         }
@@ -94,6 +98,15 @@ std::optional<RestOutcome> advance(PendingRest* rest) {
     return std::nullopt;
 }
 
+// Whoever sends the batch again is charged for its first event once more, and then for these: all must fit.
+void wait_for_first(RequestCtx* ctx, const PendingRest& rest) noexcept {
+    std::int64_t first_us = 0;
+    for (const RateWindow& window : rest.current->windows->windows()) {
+        first_us = std::max(first_us, gcra_cost_us(window, rest.first_cost));
+    }
+    ctx->retry_us += ctx->retry_us >= 0 ? first_us : 0;
+}
+
 std::optional<RestOutcome> conclude(PendingRest* rest, std::optional<RestOutcome> outcome) {
     if (outcome && *outcome != RestOutcome::kGranted) {
         give_back(rest);
@@ -111,6 +124,7 @@ void after_one(RequestCtx* ctx, void* data, bool known) noexcept {
                 outcome = advance(rest);
             } else {
                 ctx->limit_refused = true;
+                wait_for_first(ctx, *rest);
                 outcome = RestOutcome::kRefused;
             }
         } else if (known) {

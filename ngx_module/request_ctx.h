@@ -69,11 +69,12 @@ struct RequestCtx {
     std::size_t limit_index = 0;
     const LimitConf* charged[kChargedMax] = {};  // each limiter charges a request once
     std::size_t charged_count = 0;
-    LimitReport* reports = nullptr;   // of the pool
-    LimitCharge* charge = nullptr;    // of the limiter that is at work; of the pool
-    LimitTake* limit_take = nullptr;  // the call of Redis that this request waits for
-    ngx_queue_t limit_wait{};         // among those who wait for another's
-    bool limit_waits = false;         // limit_wait is linked
+    LimitReport* reports = nullptr;     // of the pool
+    LimitCharge* charge = nullptr;      // of the limiter that is at work; of the pool
+    LimitTake* limit_take = nullptr;    // the call of Redis that this request waits for
+    ngx_queue_t limit_wait{};           // among those who wait for another's
+    bool limit_waits = false;           // limit_wait is linked
+    bool limit_waited_in_vain = false;  // for a call that Redis did not decide in time: once more, and that is all
     LimitAsked limit_asked = LimitAsked::kNo;
     bool limit_refused = false;
     bool limit_answered = false;  // by a limiter: what follows is its error_page, and not limited again

@@ -69,6 +69,7 @@ void Worker::stop() noexcept {
     redis_.stop();
     key_waiters_.stop();
     leases_.stop();
+    redis_.stop();  // whoever went on has asked for something else meanwhile
 }
 
 void Worker::on_refresh_event(ngx_event_t* event) noexcept {

@@ -134,10 +134,21 @@ is $redis->event_count, $before, 'of all these nothing is stored';
     is $redis->event_count, 3, '... and stores nothing';
     is send_batch('[{},' . event() . ',{}]', key => $poor, target => '/plan')->status, 200, 'bad events cost nothing';
     problem_is($ask->(1), 429, 'nothing is left');
-    my $rich = $edge->add_key(limits => '5r/h');
+    my $rich = $edge->add_key(limits => '5r/h');    # one of them is spent by each batch that is refused
     my $never = send_batch('[' . join(',', (event()) x 7) . ']', key => $rich, target => '/plan');
     is $never->status, 429, 'more events than the burst';
     is $never->header('Retry-After'), undef, '... is not worth waiting for';
+
+    my $six = send_batch('[' . join(',', (event()) x 6) . ']', key => $rich, target => '/plan');
+    is $six->status, 429, 'one event more than the burst';
+    is $six->header('Retry-After'), undef, '... never fits either, though what is behind its first event would';
+
+    # Sent again, the batch is charged for its first event once more: all must fit by then.
+    my $again = $edge->add_key(limits => '5r/h');    # a unit in 720 s
+    my $retry = sub ($events) { send_batch('[' . join(',', (event()) x $events) . ']', key => $again, target => '/plan')->header('Retry-After') };
+    is $retry->(3), undef, 'three of five pass';
+    my $seconds = $retry->(4);
+    ok $seconds > 2 * 720 && $seconds <= 3 * 720, 'with one unit left, four events need three more' or diag $seconds;
 
     # The second limiter refuses: what the first had charged for the rest is returned.
     my $ends = $edge->add_key(limits => '10r/h');

@@ -76,6 +76,22 @@ for my $leaver (0, 1) {
     cmp_ok evalsha_calls() - $calls, '<', 12, 'in a few calls';
 }
 
+# Where every reply is late, those who wait do not ask one after the other: the last would wait for all.
+{
+    my $k = fresh();
+    my $calls = evalsha_calls();
+    my $before = $edge->status->{requests}{total};
+    $proxy->command('delay 300');
+    my @clients = map { $nginx->connect } 1 .. 20;
+    for my $i (0 .. $#clients) {
+        $clients[$i]->send_bytes(Headgate::Http->format_request('GET', "/lease_allow?k=$k"));
+        $t->wait_for('the first to ask', sub { $edge->status->{requests}{total} > $before }) if $i == 0;
+    }
+    is_deeply [map { $_->read_response->status } @clients], [(200) x 20], 'late replies: all are answered as without Redis';
+    cmp_ok evalsha_calls() - $calls, '<=', 4, 'and most have not asked';
+    $proxy->command('pass');
+}
+
 # -- a limit in the same call as the XADD ----------------------------------------------------------------
 $redis->command('CONFIG', 'SET', 'slowlog-log-slower-than', 0);
 $redis->command('CONFIG', 'SET', 'slowlog-max-len', 1000);
@@ -142,6 +158,8 @@ for my $location (qw(lease_local exact_local lease_deny exact_deny)) {
 }
 
 # -- Redis is away --------------------------------------------------------------------------------------
+my $exact = fresh();
+is statuses("/exact_local?k=$exact", 4), '200 200 200 200', 'four of ten are charged in Redis, none from a lease';
 my $seen = fresh();
 is statuses("/exact_local?k=$seen", 4), '200 200 200 200', 'four of ten are charged in Redis,';
 is statuses("/lease_local?k=$seen", 1), '200', 'and one more that this host remembers';
@@ -151,6 +169,7 @@ is_deeply tally("/lease_local?k=$seen", 10), { 200 => 5, 429 => 5 }, 'local goes
 my $refused = get("/lease_local?k=$seen");
 is $refused->header('X-RateLimit-Remaining'), 0, 'with the usual headers';
 like $refused->header('Retry-After'), qr/\A\d+\z/, 'and Retry-After';
+is_deeply tally("/exact_local?k=$exact", 10), { 200 => 6, 429 => 4 }, 'exact goes on from what it has seen, too';
 is_deeply tally('/exact_local?k=' . fresh(), 12), { 200 => 10, 429 => 2 }, 'a key never seen has its burst';
 is_deeply tally("/${_}_allow?k=" . fresh(), 12), { 200 => 12 }, "$_: allow" for qw(exact lease);
 my $denied = get('/lease_deny?k=' . fresh());
@@ -164,9 +183,34 @@ my $again = tally("/lease_local?k=$seen", 10)->{200};
 ok $again >= 3 && $again <= 5, 'when it is back Redis decides again, from what it knows' or diag $again;
 is_deeply tally("/lease_deny?k=$seen", 2), { 429 => 2 }, 'and nothing is admitted twice';
 
+# What was admitted without it still counts when it goes again.
+$redis->crash;
+$t->wait_for('the edge to notice', sub { $edge->status->{redis}{state} eq 'backoff' });
+is_deeply tally("/exact_local?k=$exact", 3), { 429 => 3 }, 'a second outage is no second burst';
+$redis->restart;
+ready();
+
 # -- Redis loses its memory -------------------------------------------------------------------------------
 $redis->command('DEL', "headgate:limit:{v:l:$seen}");
 $t->wait_for('a refusal to be forgotten', sub { get("/lease_local?k=$seen")->status == 200 });
 is_deeply tally("/lease_local?k=$seen", 11), { 200 => 9, 429 => 2 }, 'a loss of state adds one burst';
+
+# -- nginx is stopped in the middle of a call -------------------------------------------------------------
+# Whoever waits is answered before the worker takes itself apart; it asks for nothing any more.
+{
+    my $k = fresh();
+    my $calls = evalsha_calls();
+    my $before = $edge->status->{requests}{total};
+    $proxy->command('stall_replies');
+    my @clients = map { $nginx->connect } 1 .. 6;
+    for my $i (0 .. $#clients) {
+        $clients[$i]->send_bytes(Headgate::Http->format_request('GET', "/lease_local?k=$k"));
+        $t->wait_for('the first to ask', sub { evalsha_calls() > $calls }) if $i == 0;
+    }
+    $t->wait_for('all to wait', sub { $edge->status->{requests}{total} - $before >= 6 });
+    $nginx->process->signal('TERM');
+    is_deeply [map { $_->read_response->status } @clients], [(200) x 6], 'a fast shutdown answers those who wait';
+    ok $nginx->process->wait, 'and ends';
+}
 
 $t->done;
