@@ -57,9 +57,11 @@ struct JwtPolicy {
 };
 
 struct JwtClaims {
-    std::string iss, sub, org, scope, plan, key_id, jti, kid;
+    std::string iss, sub, org, scope, plan, jti, kid;
     std::string allowed_ips;  // separated by spaces
-    std::string limits;       // of the key, in the syntax of a rate plan; only our own issuer's tokens have them
+    // The API key that it was made from, and that key's own limits in the syntax of a rate plan; only our own issuer's
+    // tokens have them.
+    std::string key_id, limits;
     std::int64_t exp_seconds = 0;
     std::int64_t iat_seconds = 0;
 };

@@ -191,10 +191,10 @@ void read_claims(ClaimReader& reader, const JwtSource& source, const JwtPolicy& 
                      : std::string_view(source.org_fixed);
     claims.scope = read_scope(reader, source);
     claims.plan = reader.text("plan", "plan", kClaimBytesMax).value_or("");
-    claims.key_id = reader.text("key", "key", limits::kKeyIdBytesMax).value_or("");
     claims.jti = reader.text("jti", "jti", kClaimBytesMax).value_or("");
     claims.allowed_ips = read_allowed_ips(reader);
     if (source.issuer == kOwnIssuer) {
+        claims.key_id = reader.text("key", "key", limits::kKeyIdBytesMax).value_or("");
         claims.limits = reader.text("limits", "limits", kClaimBytesMax).value_or("");
     }
 }

@@ -228,6 +228,23 @@ void test_verify_jwt_each_source_serves_its_issuer_only(void**) {
     assert_status(status({}, "headgate", kSecret), JwtStatus::kAlgorithm);
 }
 
+// A foreign issuer's word is good for its organization's tokens, and no more: not for whose key a request is counted
+// as.
+void test_verify_jwt_a_key_is_named_by_our_own_issuer_only(void**) {
+    const JwtSource own = source_of(kSecret), foreign = source_of(kSecret, "https://idp.example");
+    const auto key_id = [&](std::string_view iss, std::string_view key) {
+        const auto result =
+            verify_jwt(token_of(kHeader, R"({"iss":")" + std::string(iss) + R"(","sub":"s","org":"o","key":)" +
+                                             std::string(key) + R"(,"exp":1700003600})"),
+                       {&own, &foreign}, {}, kNow);
+        assert_status(result.status, JwtStatus::kOk);
+        return result.claims.key_id;
+    };
+    assert_true(key_id("headgate", R"("key_1")") == "key_1");
+    assert_true(key_id("https://idp.example", R"("key_1")").empty());
+    assert_true(key_id("https://idp.example", "{}").empty());  // a name that means something else there
+}
+
 }  // namespace
 
 int main() {
@@ -240,6 +257,7 @@ int main() {
         cmocka_unit_test(test_verify_jwt_audience_table),
         cmocka_unit_test(test_verify_jwt_scope_stays_under_the_ceiling),
         cmocka_unit_test(test_verify_jwt_org_fixed_or_from_another_claim),
+        cmocka_unit_test(test_verify_jwt_a_key_is_named_by_our_own_issuer_only),
         cmocka_unit_test(test_verify_jwt_each_source_serves_its_issuer_only),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
