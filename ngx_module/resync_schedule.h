@@ -18,7 +18,7 @@ struct ResyncSchedule {
     std::uint32_t wanted = 1;  // a new zone knows nothing
     std::uint32_t done = 0;    // `wanted` as it was when the last finished one began
     std::uint32_t began_for = 0;
-    std::uint32_t gap = 0;  // `wanted` as it was when something was missed last
+    std::uint32_t gap = 0;    // `wanted` as it was when something was missed last
     std::uint32_t round = 0;  // of the one under way, or the last
     bool finished_once = false;
     std::int64_t finished_ms = 0;

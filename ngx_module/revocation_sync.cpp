@@ -146,8 +146,8 @@ bool RevocationSync::apply_page(const redisReply* members) noexcept {
     return true;
 }
 
-// A Redis that had lost its memory may be written anew between the first page and the last: `projected` counts if it was
-// there before the first.
+// A Redis that had lost its memory may be written anew between the first page and the last: `projected` counts if it
+// was there before the first.
 void RevocationSync::on_meta_before(void* data, RedisOutcome outcome, const redisReply* reply) noexcept {
     auto* self = static_cast<RevocationSync*>(data);
     if (outcome != RedisOutcome::kReply || reply->type != REDIS_REPLY_ARRAY) {
