@@ -58,9 +58,10 @@ struct JwtPolicy {
 
 struct JwtClaims {
     std::string iss, sub, org, scope, plan, jti, kid;
-    std::string key_id;       // the API key that the token was made from; only our own issuer's tokens have it
     std::string allowed_ips;  // separated by spaces
-    std::string limits;       // of the key, in the syntax of a rate plan; only our own issuer's tokens have them
+    // The API key that it was made from, and that key's own limits in the syntax of a rate plan; only our own issuer's
+    // tokens have them.
+    std::string key_id, limits;
     std::int64_t exp_seconds = 0;
     std::int64_t iat_seconds = 0;
 };

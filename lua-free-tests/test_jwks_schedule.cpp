@@ -82,6 +82,28 @@ void test_force_is_met_by_the_next_fetch(void**) {
     assert_false(schedule.wants_fetch(kNow, kCacheMs));
 }
 
+// An operator takes a key back: a fetch that fails does not settle that, nor one that began before the wish.
+void test_force_lasts_until_a_fetch_succeeds(void**) {
+    KeySchedule schedule = fetched_at(kNow - 1);
+    schedule.forced = true;
+    schedule.begin(kNow, false);
+    schedule.fail();
+    assert_false(schedule.wants_fetch(kNow + kRetryStaleMs - 1, kCacheMs));
+    assert_true(schedule.wants_fetch(kNow + kRetryStaleMs, kCacheMs));
+    schedule.begin(kNow + kRetryStaleMs, true);
+    schedule.abandon(kNow + kRetryStaleMs);
+    assert_true(schedule.wants_fetch(kNow + kRetryStaleMs + kRetryMs, kCacheMs));
+    schedule.begin(kNow + 2 * kRetryStaleMs, false);  // its worker dies
+    assert_true(schedule.wants_fetch(kNow + 2 * kRetryStaleMs + kFetchDeadlineMs, kCacheMs));
+    schedule.begin(kNow + 4 * kRetryStaleMs, false);
+    schedule.forced = true;  // another wish meanwhile
+    schedule.succeed(kNow + 4 * kRetryStaleMs);
+    assert_true(schedule.wants_fetch(kNow + 4 * kRetryStaleMs, kCacheMs));
+    schedule.begin(kNow + 4 * kRetryStaleMs, false);
+    schedule.succeed(kNow + 4 * kRetryStaleMs);
+    assert_false(schedule.wants_fetch(kNow + 4 * kRetryStaleMs, kCacheMs));
+}
+
 void test_an_abandoned_fetch_is_repeated_soon_but_not_at_once(void**) {
     KeySchedule schedule = fetched_at(kNow);
     const std::int64_t expired = kNow + kCacheMs;
@@ -105,6 +127,7 @@ int main() {
         cmocka_unit_test(test_failures_are_not_repeated_at_once),
         cmocka_unit_test(test_unknown_kids_have_a_cooldown_of_their_own),
         cmocka_unit_test(test_force_is_met_by_the_next_fetch),
+        cmocka_unit_test(test_force_lasts_until_a_fetch_succeeds),
         cmocka_unit_test(test_an_abandoned_fetch_is_repeated_soon_but_not_at_once),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

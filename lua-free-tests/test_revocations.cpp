@@ -157,7 +157,7 @@ void sweep(void**) {
     (void)t.table.add(member("key:met"), kNow + 100, 2);
     (void)t.table.add(member("key:pushed"), kNow + 100, 2);
     sweep_all(kNow, false, 2);
-    assert_int_equal(t.table.size(), 4);  // without the one that ended an hour ago
+    assert_int_equal(t.table.size(), 4);  // without the one that ended so long ago that no leeway lets its token in
     sweep_all(kNow, true, 2);
     assert_false(t.table.revokes(mark_of_key("old"), 0, kNow));
     assert_true(t.table.revokes(mark_of_key("met"), 0, kNow));
@@ -200,6 +200,36 @@ void schedule_on_demand(void**) {
     assert_false(s.is_due(5000));
 }
 
+// A round that began before somebody wanted another has read some pages too early.
+void schedule_of_a_round_that_is_outdated(void**) {
+    ResyncSchedule s;
+    assert_true(s.claim(0));
+    assert_true(s.is_latest());
+    s.want();
+    assert_false(s.is_latest());
+    assert_true(s.finish(1, 10));
+    assert_true(s.claim(10 + kResyncSpacingMs));
+    assert_true(s.is_latest());
+}
+
+void schedule_of_a_gap(void**) {
+    ResyncSchedule s;
+    assert_false(s.has_gap());
+    assert_true(s.claim(0));
+    s.want_for_gap();
+    assert_true(s.has_gap());
+    assert_true(s.finish(1, 10));
+    assert_true(s.has_gap());  // it may have read before
+    assert_true(s.claim(10 + kResyncSpacingMs));
+    assert_true(s.fail(2, 300));
+    assert_true(s.has_gap());
+    s.want();
+    assert_true(s.claim(300 + kResyncRetryMs));
+    s.want();  // not for a gap
+    assert_true(s.finish(3, 900));
+    assert_false(s.has_gap());
+}
+
 void schedule_after_failure(void**) {
     ResyncSchedule s;
     assert_true(s.claim(0));
@@ -233,6 +263,8 @@ int main() {
         cmocka_unit_test(sweep),
         cmocka_unit_test(schedule_by_time),
         cmocka_unit_test(schedule_on_demand),
+        cmocka_unit_test(schedule_of_a_round_that_is_outdated),
+        cmocka_unit_test(schedule_of_a_gap),
         cmocka_unit_test(schedule_after_failure),
         cmocka_unit_test(schedule_of_dead_worker),
     };

@@ -102,7 +102,12 @@ void settle_refusal(ngx_http_request_t* r, RequestCtx* ctx, bool let_in) noexcep
         if (!std::exchange(ctx->refusal_counted, true)) {
             count(current_worker(r).counters().refused[static_cast<std::size_t>(status)]);
         }
-    } else if (ctx->challenge != nullptr) {
+        return;
+    }
+    if (!ctx->authenticated) {
+        ctx->principal = {};  // whose credential was refused is not who was let in: nothing is charged to it
+    }
+    if (ctx->challenge != nullptr) {
         ctx->challenge->hash = 0;  // nginx takes away only the one that was written last
     }
 }

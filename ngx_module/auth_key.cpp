@@ -75,7 +75,10 @@ AuthStatus take_record(KeyLookup::Question& question, const redisReply* reply) {
         return status;
     }
     RequestCtx* ctx = question.lookup->ctx;
-    if (!set_principal(ctx, record.principal)) {
+    // A key that is there under both peppers is what the record under the newer one says, whichever reply is first.
+    const KeyLookup::Question& newest = question.lookup->records.front();
+    const bool is_older = &question != &newest && newest.found == AuthStatus::kOk;
+    if (!is_older && !set_principal(ctx, record.principal)) {
         return AuthStatus::kUnavailable;
     }
     return keep_key(current_worker(ctx->r).shared(), question.key, record, question.lookup->key_epoch);

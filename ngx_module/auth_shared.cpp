@@ -10,8 +10,8 @@ bool AuthShared::init(ngx_slab_pool_t* pool, std::size_t zone_bytes) noexcept {
         return false;
     }
     revoked.init(memory, bytes);
-    heard();
     made_ms = ngx_current_msec;
+    heard_ms = static_cast<ngx_atomic_uint_t>(made_ms);
     return true;
 }
 

@@ -48,7 +48,12 @@ struct AuthShared {
         const auto silent = static_cast<ngx_msec_int_t>(ngx_current_msec - static_cast<ngx_msec_t>(heard_ms));
         return silent < 0 ? 0 : static_cast<ngx_msec_t>(silent);  // another worker's clock is a little ahead
     }
-    void heard() noexcept { heard_ms = static_cast<ngx_atomic_uint_t>(ngx_current_msec); }
+    // Under the lock. Nothing is proved before the first resync, nor while the one for a gap is still to come.
+    void heard() noexcept {
+        if (synced != 0 && !schedule.has_gap()) {
+            heard_ms = static_cast<ngx_atomic_uint_t>(ngx_current_msec);
+        }
+    }
 
     // One member, from a push or from a resync. What does not fit is remembered as left out.
     void revoke(const RevokedMember& member, std::int64_t until_ms) noexcept;

@@ -100,6 +100,22 @@ bool some_key_serves(const JwtConf& conf, JwtAlgorithm algorithm) noexcept {
     });
 }
 
+// How many servers of the same file and line were defined before: a line may define several, and an included file each
+// time anew.
+std::size_t servers_of_same_place_before(ngx_conf_t* cf, const ngx_http_core_srv_conf_t* server) noexcept {
+    const auto* core =
+        static_cast<ngx_http_core_main_conf_t*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
+    auto* const* all = static_cast<ngx_http_core_srv_conf_t**>(core->servers.elts);
+    std::size_t count = 0;
+    for (ngx_uint_t i = 0; i < core->servers.nelts && all[i] != server; ++i) {
+        count += all[i]->line == server->line && std::string_view(reinterpret_cast<const char*>(all[i]->file_name)) ==
+                                                     reinterpret_cast<const char*>(server->file_name)
+                     ? 1
+                     : 0;
+    }
+    return count;
+}
+
 // The server that is being merged decides what the URI leads to.
 const RemoteKeys* remote_keys(ngx_conf_t* cf, const JwtKeySource& source) {
     const auto* server =
@@ -108,6 +124,9 @@ const RemoteKeys* remote_keys(ngx_conf_t* cf, const JwtKeySource& source) {
     if (server->file_name != nullptr) {
         shown.append(" of the server at ").append(reinterpret_cast<const char*>(server->file_name));
         shown.append(":").append(std::to_string(server->line));
+        if (const std::size_t before = servers_of_same_place_before(cf, server); before != 0) {
+            shown.append(" (").append(std::to_string(before + 1)).append(")");
+        }
     }
     auto& all = main_conf_of(cf)->remote_keys;
     const KeyDigest identity = sha256(shown);

@@ -175,14 +175,12 @@ void ControlReader::take_place(const StreamId& last) noexcept {
     ZoneLock lock(shared_.pool);
     AuthShared& auth = shared_.auth;
     if (auth.positioned && !restored && !trimmed) {
-        if (auth.synced != 0) {
-            auth.heard();
-        }
+        auth.heard();
         return;
     }
     auth.positioned = true;
     auth.last_id = last;
-    auth.schedule.want();
+    auth.schedule.want_for_gap();
     if (restored || trimmed) {
         auth.history_broken = auth.history_broken || restored;
         shared_.cache.erase_all(ZoneKind::kApiKey);
@@ -235,7 +233,8 @@ void ControlReader::on_entries(void* data, RedisOutcome outcome, const redisRepl
         }
         self->sync_.tick();
     }
-    if (self->shared_.auth.synced != 0) {
+    {
+        ZoneLock lock(self->shared_.pool);
         self->shared_.auth.heard();
     }
     self->ask_entries();
@@ -284,7 +283,7 @@ void ControlReader::change(std::string_view op, const std::optional<RevokedMembe
     } else if (op == "resync") {
         // The sidecar has written everything anew.
         auth.history_broken = false;
-        auth.schedule.want();
+        auth.schedule.want_for_gap();
         shared_.cache.erase_all(ZoneKind::kApiKey);
         ++auth.key_epoch;
     }

@@ -9,7 +9,7 @@ bool KeySchedule::wants_fetch(std::int64_t now_ms, std::int64_t cache_ms) const 
     if (in_flight(now_ms)) {
         return false;
     }
-    if (fetched_at_ms != 0 && now_ms - fetched_at_ms < cache_ms && !forced) {
+    if (fetched_at_ms != 0 && now_ms - fetched_at_ms < cache_ms && !forced && !forcing) {
         return false;
     }
     // The last fetch succeeded, or it failed some time ago.
@@ -23,6 +23,7 @@ bool KeySchedule::wants_fetch_for_kid(std::int64_t now_ms) const noexcept {
 void KeySchedule::begin(std::int64_t now_ms, bool for_kid) noexcept {
     attempted_at_ms = now_ms;
     claimed_until_ms = now_ms + kFetchDeadlineMs;
+    forcing = forcing || forced;
     forced = false;
     if (for_kid) {
         kid_fetch_at_ms = now_ms;
@@ -31,6 +32,7 @@ void KeySchedule::begin(std::int64_t now_ms, bool for_kid) noexcept {
 
 void KeySchedule::succeed(std::int64_t now_ms) noexcept {
     fetched_at_ms = now_ms;
+    forcing = false;
     claimed_until_ms = 0;
 }
 

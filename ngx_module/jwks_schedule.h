@@ -17,6 +17,7 @@ struct KeySchedule {
     std::int64_t kid_fetch_at_ms = 0;   // the last one for an unknown kid
     std::int64_t claimed_until_ms = 0;  // a fetch is under way until then
     bool forced = false;                // an operator asked for a new one
+    bool forcing = false;               // and a fetch was begun for that, but none has succeeded since
 
     [[nodiscard]] bool usable(std::int64_t now_ms) const noexcept {
         return fetched_at_ms != 0 && now_ms - fetched_at_ms < kKeysStaleMsMax;

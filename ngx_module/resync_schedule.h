@@ -18,6 +18,7 @@ struct ResyncSchedule {
     std::uint32_t wanted = 1;  // a new zone knows nothing
     std::uint32_t done = 0;    // `wanted` as it was when the last finished one began
     std::uint32_t began_for = 0;
+    std::uint32_t gap = 0;    // `wanted` as it was when something was missed last
     std::uint32_t round = 0;  // of the one under way, or the last
     bool finished_once = false;
     std::int64_t finished_ms = 0;
@@ -25,6 +26,10 @@ struct ResyncSchedule {
     std::int64_t claimed_until_ms = 0;  // 0: nobody is at it
 
     void want() noexcept { ++wanted; }
+    // The same because something was missed: until a resync that began later has finished, no other sign of life proves
+    // that what is known is current.
+    void want_for_gap() noexcept { gap = ++wanted; }
+    [[nodiscard]] bool has_gap() const noexcept { return static_cast<std::int32_t>(done - gap) < 0; }
 
     [[nodiscard]] bool is_due(std::int64_t now_ms) const noexcept {
         const bool claimed = claimed_until_ms != 0 && now_ms < claimed_until_ms;
@@ -49,6 +54,9 @@ struct ResyncSchedule {
         claimed_until_ms = now_ms + kResyncClaimMs;
         return true;
     }
+    // Has nobody wanted another one since the one under way began? What that one did not meet may have been there when
+    // it was wanted, so it proves only then that something is gone.
+    [[nodiscard]] bool is_latest() const noexcept { return wanted == began_for; }
     bool finish(std::uint32_t of_round, std::int64_t now_ms) noexcept {
         if (!renew(of_round, now_ms)) {
             return false;

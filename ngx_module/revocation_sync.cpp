@@ -71,7 +71,20 @@ void RevocationSync::tick() noexcept {
     }
     busy_ = true;
     pages_ = 0;
-    ask_page("0");
+    ask_meta(on_meta_before);
+}
+
+void RevocationSync::ask_meta(void (*done)(void* self, RedisOutcome outcome, const redisReply* reply)) noexcept {
+    try {
+        const std::string key = meta_key(kDefaultKeyPrefix);
+        std::string command;
+        RespWriter(command).command("HMGET", key, "projected");
+        if (keys_.send_bytes(std::move(command), key, this, done) == nullptr) {
+            fail("Redis is away");
+        }
+    } catch (const std::exception& e) {
+        fail(e.what());
+    }
 }
 
 void RevocationSync::ask_page(std::string_view cursor) noexcept {
@@ -102,16 +115,7 @@ void RevocationSync::on_page(void* data, RedisOutcome outcome, const redisReply*
         self->ask_page(cursor);
         return;
     }
-    try {
-        const std::string key = meta_key(kDefaultKeyPrefix);
-        std::string command;
-        RespWriter(command).command("HMGET", key, "projected");
-        if (self->keys_.send_bytes(std::move(command), key, self, on_meta) == nullptr) {
-            self->fail("Redis is away");
-        }
-    } catch (const std::exception& e) {
-        self->fail(e.what());
-    }
+    self->ask_meta(on_meta_after);
 }
 
 // Hashing comes first, then the lock. False when the round is another worker's by now.
@@ -142,17 +146,30 @@ bool RevocationSync::apply_page(const redisReply* members) noexcept {
     return true;
 }
 
-void RevocationSync::on_meta(void* data, RedisOutcome outcome, const redisReply* reply) noexcept {
+// A Redis that had lost its memory may be written anew between the first page and the last: `projected` counts if it
+// was there before the first.
+void RevocationSync::on_meta_before(void* data, RedisOutcome outcome, const redisReply* reply) noexcept {
     auto* self = static_cast<RevocationSync*>(data);
     if (outcome != RedisOutcome::kReply || reply->type != REDIS_REPLY_ARRAY) {
         self->fail("Redis did not answer HMGET");
         return;
     }
-    self->finish(element_text(reply, 0) == "1");
+    self->projected_before_ = element_text(reply, 0) == "1";
+    self->ask_page("0");
+}
+
+void RevocationSync::on_meta_after(void* data, RedisOutcome outcome, const redisReply* reply) noexcept {
+    auto* self = static_cast<RevocationSync*>(data);
+    if (outcome != RedisOutcome::kReply || reply->type != REDIS_REPLY_ARRAY) {
+        self->fail("Redis did not answer HMGET");
+        return;
+    }
+    self->finish(self->projected_before_ && element_text(reply, 0) == "1");
 }
 
 // What Redis no longer has was taken back while nobody listened, unless Redis itself has lost it: then it stays in
-// force until it ends, or the sidecar has written everything anew.
+// force until it ends, or the sidecar has written everything anew. A round that has been overtaken by another wish, for
+// the sidecar has written in the middle of it, takes nothing back: the next one does.
 void RevocationSync::finish(bool projected) noexcept {
     busy_ = false;
     AuthShared& auth = shared_.auth;
@@ -161,7 +178,8 @@ void RevocationSync::finish(bool projected) noexcept {
         if (!auth.schedule.renew(round_, schedule_now())) {
             return;
         }
-        slot = auth.revoked.sweep(slot, kSlotsPerLock, now_ms(), projected && !auth.history_broken, round_);
+        const bool drop_older = projected && !auth.history_broken && auth.schedule.is_latest();
+        slot = auth.revoked.sweep(slot, kSlotsPerLock, now_ms(), drop_older, round_);
     }
     {
         ZoneLock lock(shared_.pool);

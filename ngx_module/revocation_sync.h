@@ -28,9 +28,11 @@ class RevocationSync {
 
  private:
     static void on_page(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
-    static void on_meta(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
+    static void on_meta_before(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
+    static void on_meta_after(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
     static void on_poll_event(ngx_event_t* event) noexcept;
 
+    void ask_meta(void (*done)(void* self, RedisOutcome outcome, const redisReply* reply)) noexcept;
     void ask_page(std::string_view cursor) noexcept;
     [[nodiscard]] bool apply_page(const redisReply* members) noexcept;
     void finish(bool projected) noexcept;
@@ -50,6 +52,7 @@ class RevocationSync {
     std::uint32_t round_ = 0;
     std::uint32_t withdrawals_before_ = 0;
     std::size_t pages_ = 0;
+    bool projected_before_ = false;
     ngx_queue_t waiting_{};     // RequestCtx::sync_link
     ngx_event_t poll_event_{};  // not cancelable: requests wait for it. Set only then
     ngx_connection_t ident_{};  // nginx logs ev->data as a connection

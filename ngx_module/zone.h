@@ -78,7 +78,7 @@ struct ZoneShared : Counters {
 };
 static_assert(std::is_trivially_destructible_v<ZoneShared>);
 inline constexpr ngx_uint_t kZoneLayout =
-    1'000'000 * 11 + sizeof(ZoneShared);  // raise the factor with any change within
+    1'000'000 * 12 + sizeof(ZoneShared);  // raise the factor with any change within
 
 inline void count(ngx_atomic_t& counter, ngx_atomic_int_t by = 1) noexcept { (void)ngx_atomic_fetch_add(&counter, by); }
 

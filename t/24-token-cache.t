@@ -152,6 +152,10 @@ is get('/a', key => $old_key), 200, 'previous=: a key of the pepper before';
 is_deeply change(sub { is get('/a', key => $old_key), 200, 'again' }), { key_hits => 1 }, 'is kept as well';
 is get('/a', key => $edge->add_key), 200, 'and so is a key of the new one';
 is get('/a', key => $unknown), 401, 'an unknown one is still unknown';
+my $both = $edge->add_key(plan => 'free');
+$edge->redis->command('HSET', 'headgate:key:' . api_key_hash($previous, $both),
+    id => uuid(), org => 'o', scopes => 'a:b', allowed_ips => '', plan => 'pro', limits => '', expires_at => '', active => 1, prefix => 'hg_x');
+is $nginx->get('/limited', headers => ['X-API-Key' => $both])->header('X-RateLimit-Limit'), 60, 'one under both is what the newer record says';
 $edge->redis->command('HSET', 'headgate:meta', pepper_fp => pepper_fingerprint($previous));
 is get('/a', key => make_api_key()), 401, 'Redis may name the pepper before';
 $edge->redis->command('HSET', 'headgate:meta', pepper_fp => pepper_fingerprint(random_hex(32)));
