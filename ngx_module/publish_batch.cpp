@@ -231,6 +231,21 @@ void abandon_batch(void* data) noexcept {
     }
 }
 
+// Where order counts, the script goes ahead of the events. If Redis had forgotten it, others might load it while it
+// goes through ours: what then runs would be stored before what did not, and has to be sent again.
+void load_ahead(const Batch& batch) {
+    if (batch.client_key.empty()) {
+        return;
+    }
+    std::vector<std::size_t> ordered(main_conf(batch.r)->shards);
+    for (const BatchItem& item : batch.items) {
+        const bool counts = item.status == 0 && item.event.ordering_key.len != 0;
+        if (counts && ++ordered[static_cast<std::size_t>(item.event.shard)] == 2) {
+            (void)load_event_script(batch.r, item.event, nullptr);
+        }
+    }
+}
+
 // NGX_DONE: the last reply will end the request. Else: what to finalize it with.
 ngx_int_t send_batch(Batch& batch) {
     Worker& worker = current_worker(batch.r);
@@ -242,6 +257,7 @@ ngx_int_t send_batch(Batch& batch) {
     batch.ctx->batch = &batch;
     batch.ctx->abandon_batch = abandon_batch;
     worker.add_inflight(batch.ctx, batch.body.bytes());
+    load_ahead(batch);
     batch.sending = true;
     for (BatchItem& item : batch.items) {
         item.batch = &batch;

@@ -141,6 +141,16 @@ for my $target ('/events', '/exact') {
 sub batch ($name, $body, @headers) {
     return $edge->publish(key => $key, target => '/batch', body => $body, headers => ['Idempotency-Key' => $name, @headers]);
 }
+# Where order counts nothing is sent twice: the script is there before the events are, though Redis had forgotten it.
+{
+    my $missed = sub { my ($count) = $redis->command('INFO', 'errorstats') =~ /errorstat_NOSCRIPT:count=(\d+)/; return $count // 0 };
+    my $before = $missed->();
+    $redis->command('DEL', $redis->streams);
+    $redis->command('SCRIPT', 'FLUSH');
+    my $ordered = batch(new_key(), '[' . join(',', map { event(ordering_key => "k$_") } map { $_ % 5 } 1 .. 20) . ']');
+    is $ordered->json->{accepted}, 20, 'a batch of ordered events after SCRIPT FLUSH';
+    is $missed->(), $before, '... which misses no script';
+}
 for my $flush (0, 1) {
     my $name   = new_key();
     my @events = map { event(payload => { n => $_ }) } 1 .. 20;
