@@ -8,6 +8,7 @@
 #include "ngx_module/claims.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/jwks_schedule.h"
+#include "ngx_module/revocations.h"
 
 namespace headgate::edge {
 
@@ -15,6 +16,8 @@ namespace {
 
 constexpr std::size_t kSourcesMax = 8;  // of one location
 constexpr std::string_view kOwnIssuer = "headgate";
+constexpr time_t kLeewaySecondsMax = 24 * 3600;
+static_assert(kLeewaySecondsMax * 1000 <= RevocationTable::kKeptMs);
 
 bool is_symmetric(JwtAlgorithm algorithm) noexcept {
     return algorithm == JwtAlgorithm::kHs256 || algorithm == JwtAlgorithm::kHs384 || algorithm == JwtAlgorithm::kHs512;
@@ -244,7 +247,7 @@ char* parse_seconds(ngx_conf_t* cf, time_t& out, time_t min, time_t max) {
 }  // namespace
 
 char* parse_jwt_leeway(ngx_conf_t* cf, LocConf* conf) {
-    return parse_seconds(cf, conf->auth.jwt.leeway_seconds, 0, 24 * 3600);
+    return parse_seconds(cf, conf->auth.jwt.leeway_seconds, 0, kLeewaySecondsMax);
 }
 
 char* parse_jwt_key_cache(ngx_conf_t* cf, LocConf* conf) {

@@ -30,8 +30,6 @@ void KeyStore::refresh() {
     const auto now = static_cast<std::int64_t>(ngx_current_msec);
     const ngx_atomic_uint_t revision = shared_->jwks.revision;
     if (!seen_ || revision != seen_revision_) {
-        seen_ = true;
-        seen_revision_ = revision;
         for (RemoteSet& set : sets_) {
             std::string text;
             text.reserve(limits::kKeySetBytesMax);  // nothing may throw under the lock
@@ -52,6 +50,8 @@ void KeyStore::refresh() {
                 parse(set, text);
             }
         }
+        seen_ = true;  // not before: what throws is tried again
+        seen_revision_ = revision;
     }
     for (RemoteSet& set : sets_) {
         if (!set.keys.keys.empty() && !set.schedule.usable(now)) {

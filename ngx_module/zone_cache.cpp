@@ -76,10 +76,15 @@ bool ZoneCache::evict_one() noexcept {
     if (ngx_queue_empty(&lru_)) {
         return false;
     }
-    const Entry* oldest = ngx_queue_data(ngx_queue_last(&lru_), Entry, lru);
-    Entry** place = place_of(oldest->kind, oldest->key);
+    Entry* oldest = ngx_queue_data(ngx_queue_last(&lru_), Entry, lru);
     ++evictions_;
-    remove(place);
+    Entry** place = place_of(oldest->kind, oldest->key);
+    if (place != nullptr && *place == oldest) {
+        remove(place);
+    } else {  // the worker that inserted it died, or the one that removed it
+        ngx_queue_remove(&oldest->lru);
+        ngx_slab_free_locked(pool_, oldest);
+    }
     return true;
 }
 
@@ -96,10 +101,11 @@ void* ZoneCache::insert(ZoneKind kind, const ZoneKey& key, std::size_t bytes) no
     ngx_memzero(entry, sizeof(Entry) + bytes);
     entry->key = key;
     entry->kind = kind;
+    // What is found must be in the queue: a worker that dies in between leaves an entry that is only evicted.
+    ngx_queue_insert_head(&lru_, &entry->lru);
     Entry** bucket = bucket_of(kind, key);
     entry->next = *bucket;
     *bucket = entry;
-    ngx_queue_insert_head(&lru_, &entry->lru);
     ++counts_[static_cast<std::size_t>(kind)];
     return entry->bytes;
 }
