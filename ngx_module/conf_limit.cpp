@@ -67,6 +67,9 @@ char* parse_limit(ngx_conf_t* cf, LocConf* conf) {
         if (!windows) {
             return conf_fail(cf, "%s", windows.error().message.c_str());
         }
+        if (limit->name == kPlanBucket) {
+            return conf_fail(cf, "the name \"%s\" is that of the plans' own buckets", limit->name.c_str());
+        }
         limit->name = limit->name.empty() ? rates : limit->name;
         limit->windows = std::make_unique<LimitWindows>(limit->name, std::move(*windows));
     }

@@ -62,8 +62,8 @@ class RevocationTable {
     // `drop_older` and no round since `round` has met it. Returns where to go on, slots() at the end.
     std::size_t sweep(std::size_t from, std::size_t slots_max, std::int64_t now_ms, bool drop_older,
                       std::uint32_t round) noexcept;
-    // An ended revocation is kept for the sake of locations with a leeway, which ask about a time before now: as long as
-    // the longest leeway there may be.
+    // An ended revocation is kept for the sake of locations with a leeway, which ask about a time before now: as long
+    // as the longest leeway there may be.
     static constexpr std::int64_t kKeptMs = 24LL * 3600 * 1000;
 
     [[nodiscard]] std::size_t size() const noexcept { return used_; }

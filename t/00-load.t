@@ -66,6 +66,7 @@ my @cases = (
     ['an unreadable pepper', $base =~ s/\Q$pepper\E/$pepper.none/r, $publish, qr/pepper\.none/],
     ['a key file that others may read', $base =~ s/\Q$secret\E/$loose/r, $publish, qr/loose\.key/],
     ['a secret shorter than its hash', $base =~ s/\Q$secret\E/$short/r, $publish, qr/short\.key/],
+    ["the name of the plans' own buckets", $base, 'location / { headgate_auth jwt; headgate_limit rate=1r/m name=plan; }', qr/plans' own buckets/],
     ['a raw secret without alg', $base =~ s/ alg=HS256//r, $publish, qr/alg/],
     ['an algorithm that a secret cannot serve', $base =~ s/HS256/RS256/r, $publish, qr/raw secret/],
     ['client_max_body_size below the event size', $base =~ s/2m/512k/r, $publish, qr/client_max_body_size/],
