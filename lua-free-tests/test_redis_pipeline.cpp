@@ -360,7 +360,8 @@ void test_wait_too_few_replicas_are_said_to_whom_they_are_too_few(void**) {
             pipeline.push(command);
         }
         (void)write_some(pipeline, 1000);
-        (void)pipeline.feed("+1-1\r\n+1-2\r\n-OOM x\r\n:1\r\n", 26);
+        constexpr std::string_view kReplies = "+1-1\r\n+1-2\r\n-OOM x\r\n:1\r\n";
+        (void)pipeline.feed(kReplies.data(), kReplies.size());
         missed = pipeline.take_missed_replicas();
         again = pipeline.take_missed_replicas();
         idle = pipeline.idle();
