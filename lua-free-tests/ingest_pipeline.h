@@ -64,7 +64,7 @@ struct Pipeline {
         Organization org;
         org.id = org.name = "org-a";
         conformance::World::require(store->create_org(org).has_value());
-        epoch = *store->take_leases("owner", "shard", shards, conformance::kNow);
+        owned = conformance::take_parts(*store, "owner", shards);
     }
     ~Pipeline() { stop(); }
 
@@ -81,7 +81,7 @@ struct Pipeline {
         options.redis.unix_path = redis.socket_path();
         options.key_prefix = kPrefix;
         options.shards = shards;
-        options.epoch = epoch;
+        options.owned = owned;
         ingest = std::make_unique<Ingest>(io.get_executor(), *db, matcher, sink, options);
         is_running = true;
         boost::asio::co_spawn(io, ingest->run(), [this](std::exception_ptr) { is_running = false; });
@@ -163,7 +163,7 @@ struct Pipeline {
     TempDir dir;
     RedisFixture redis;
     std::unique_ptr<Store> store;
-    std::int64_t epoch = 0;
+    OwnedPartsPtr owned;
     boost::asio::io_context io;
     std::unique_ptr<DbExecutor> db;
     MoodyMatcher matcher;

@@ -5,13 +5,15 @@
 #include <algorithm>
 #include <map>
 #include <memory>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "common/event_id.h"
 #include "lua-free-tests/cmocka_cpp.h"  // last
-#include "sidecar/store/store.h"
+#include "sidecar/store/lane.h"
+#include "sidecar/store/owned_parts.h"
 
 namespace headgate::conformance {
 
@@ -77,18 +79,34 @@ struct SampleEvent {
 };
 
 // A store with one organization ("org-a"), its leases taken.
+// What one instance owns after a round of leases.
+inline OwnedPartsPtr take_parts(Store& store, std::string_view owner, int shards = 4, TimeMs now = kNow) {
+    LeaseRound round;
+    round.owner = owner;
+    round.shards = shards;
+    round.lanes = kLanes;
+    round.now = now;
+    auto view = store.renew_leases(round);
+    if (!view) throw std::runtime_error("no leases: " + view.error().message);
+    return owned_parts(*view, shards, kLanes);
+}
+
+inline std::vector<int> every_lane() {
+    std::vector<int> lanes(kLanes);
+    std::iota(lanes.begin(), lanes.end(), 0);
+    return lanes;
+}
+
 struct World {
     std::unique_ptr<StoreFactory> factory;
     std::unique_ptr<Store> store;
     ExactMatcher matcher;
-    std::int64_t epoch = 0;
+    OwnedPartsPtr owned;
 
     World() : factory(make_factory()), store(factory->open()) {
         require(store->migrate().has_value());
         add_org("org-a");
-        auto taken = store->take_leases("owner", "shard", 4, kNow);
-        require(taken.has_value());
-        epoch = *taken;
+        owned = take_parts(*store, "owner");
     }
     static void require(bool ok) {
         if (!ok) throw std::runtime_error("the test's own preparation failed");
@@ -127,14 +145,16 @@ struct World {
         require(store->create_webhook(webhook).has_value());
     }
     Result<PersistOutcome> persist(const std::vector<SampleEvent>& events, bool claims = false,
-                                   std::int64_t at_epoch = 0, TimeMs now = kNow) {
+                                   OwnedPartsPtr as = nullptr, TimeMs now = kNow) {
+        if (as == nullptr) as = owned;
         std::vector<EventRecord> records;
         std::vector<StreamPosition> positions;
         for (const SampleEvent& event : events) {
             records.push_back(event.record());
             positions.push_back({static_cast<int>(positions.size() % 4), 1000 + positions.size(), 7});
         }
-        return store->persist({.epoch = at_epoch != 0 ? at_epoch : epoch,
+        return store->persist({.shard_epochs = as->shard_epochs,
+                               .lane_epochs = as->lane_epochs,
                                .events = records,
                                .positions = positions,
                                .quarantine = {},
@@ -146,7 +166,7 @@ struct World {
     std::vector<std::string> add_deliveries(int count, TimeMs first_due, bool claims = false) {
         std::vector<std::string> ids;
         for (int i = 0; i < count; i++) {
-            auto outcome = persist({{.org = "org-a"}}, claims, 0, first_due + i);
+            auto outcome = persist({{.org = "org-a"}}, claims, nullptr, first_due + i);
             require(outcome.has_value());
             for (const auto& delivery : outcome->deliveries) ids.push_back(delivery.delivery_id);
         }
@@ -178,7 +198,8 @@ struct World {
         return found->size() > 1 ? "several" : found->front().state + "/" + found->front().status;
     }
     std::vector<ClaimedDelivery> claim(TimeMs now, std::size_t total_max, int room) {
-        auto claimed = store->claim_due(now, total_max, [room](std::string_view) { return room; });
+        auto claimed =
+            store->claim_due({now, total_max, owned->lane_epochs, [room](std::string_view) { return room; }});
         require(claimed.has_value());
         return std::move(*claimed);
     }

@@ -18,7 +18,7 @@ struct OneDelivery {
 };
 
 inline int record(World& world, const AttemptRecord& attempt) {
-    return code_of(world.store->record_attempts({&attempt, 1}));
+    return code_of(world.store->record_attempts({&attempt, 1}, world.owned->lane_epochs));
 }
 
 inline void test_attempt_success_finishes_and_counts(void** state) {
@@ -47,8 +47,9 @@ inline void test_attempt_retry_waits_until_due_and_counts_once(void** state) {
     assert_int_equal(record(world, world.attempt(one.delivery, AttemptOutcome::kRetry)), kOk);
     assert_true(world.state_of(one.event.id) == "retrying/failed");
     assert_true(world.store->get_webhook("org-a", "wh-1")->failure_count == 0);
-    assert_true(*world.store->next_due_at() == kNow + 60'000);
-    assert_false(world.store->oldest_due_at(kNow + 60'000)->has_value());  // a retry is not free to start
+    assert_true(*world.store->next_due_at(world.owned->lane_epochs) == kNow + 60'000);
+    assert_false(world.store->oldest_due_at(kNow + 60'000, world.owned->lane_epochs)
+                     ->has_value());  // a retry is not free to start
     assert_true(world.claim(kNow + 59'999, 10, 10).empty());
     auto claimed = world.claim(kNow + 60'000, 10, 10);
     assert_true(claimed.size() == 1 && claimed[0].attempts == 1 && claimed[0].delivery_id == one.delivery.delivery_id);
@@ -99,7 +100,7 @@ inline void test_attempt_of_unknown_delivery_spares_the_others(void** state) {
     AttemptRecord attempts[] = {world.attempt(one.delivery, AttemptOutcome::kSuccess),
                                 world.attempt(one.delivery, AttemptOutcome::kSuccess)};
     attempts[0].delivery_id = "no-such-delivery";
-    assert_int_equal(code_of(world.store->record_attempts(attempts)), kOk);
+    assert_int_equal(code_of(world.store->record_attempts(attempts, world.owned->lane_epochs)), kOk);
     assert_true(world.state_of(one.event.id) == "success/success");
     assert_int_equal(world.store->webhook_stats("org-a", "wh-1")->total, 1);
 }
@@ -146,7 +147,7 @@ inline void test_summary_averages_rates_and_counts_events_once(void** state) {
         bool fails = delivery.webhook_id == "wh-1" && of_first++ == 0;
         attempts.push_back(world.attempt(delivery, fails ? AttemptOutcome::kDead : AttemptOutcome::kSuccess));
     }
-    World::require(world.store->record_attempts(attempts).has_value());
+    World::require(world.store->record_attempts(attempts, world.owned->lane_epochs).has_value());
     auto list = world.store->list_webhooks("org-a", {});
     assert_true(list->avg_success_rate && *list->avg_success_rate == 75.0);
     assert_int_equal(list->total_events, 2);
@@ -166,10 +167,10 @@ inline void test_claim_due_gives_oldest_first_within_room_and_total(void** state
     assert_true(second.size() == 2 && second[0].delivery_id == ids[2] && second[1].delivery_id == ids[3]);
     auto third = world.claim(kNow + 4, 10, 10);  // the clock decides
     assert_true(third.size() == 1 && third[0].delivery_id == ids[4]);
-    assert_true(*world.store->next_due_at() == kNow + 5);
+    assert_true(*world.store->next_due_at(world.owned->lane_epochs) == kNow + 5);
     assert_true(world.claim(kNow + 5, 0, 10).empty());
     assert_int_equal(world.claim(kNow + 5, 10, 10).size(), 1);
-    assert_false(world.store->next_due_at()->has_value());
+    assert_false(world.store->next_due_at(world.owned->lane_epochs)->has_value());
 }
 
 inline void test_claim_due_full_webhook_does_not_hold_back_another(void** state) {
@@ -178,12 +179,12 @@ inline void test_claim_due_full_webhook_does_not_hold_back_another(void** state)
     World::require(world.add_deliveries(300, kNow).size() == 300);
     world.add_webhook("wh-2");
     SampleEvent last{.org = "org-a"};
-    World::require(world.persist({last}, false, 0, kNow + 1000).has_value());
+    World::require(world.persist({last}, false, nullptr, kNow + 1000).has_value());
     int asked = 0;
-    auto claimed = world.store->claim_due(kNow + 1000, 10, [&](std::string_view webhook_id) {
-        asked++;
-        return webhook_id == "wh-2" ? 5 : 0;
-    });
+    auto claimed = world.store->claim_due({kNow + 1000, 10, world.owned->lane_epochs, [&](std::string_view webhook_id) {
+                                               asked++;
+                                               return webhook_id == "wh-2" ? 5 : 0;
+                                           }});
     assert_true(claimed.has_value() && claimed->size() == 1 && (*claimed)[0].webhook_id == "wh-2");
     assert_true((*claimed)[0].event->id == last.id);
     assert_int_equal(asked, 2);
@@ -207,13 +208,13 @@ inline void test_claim_due_leaves_disabled_webhooks_alone(void** state) {
     OneDelivery one(world);
     auto queued = world.persist({{.org = "org-a"}});
     World::require(queued.has_value() && queued->deliveries.size() == 1);
-    assert_true(*world.store->oldest_due_at(kNow) == kNow);
+    assert_true(*world.store->oldest_due_at(kNow, world.owned->lane_epochs) == kNow);
     AttemptRecord attempt = world.attempt(one.delivery, AttemptOutcome::kDead);
     attempt.disable_webhook_reason = "410 Gone";
     World::require(record(world, attempt) == kOk);
     assert_true(world.claim(kNow, 10, 10).empty());
-    assert_false(world.store->next_due_at()->has_value());
-    assert_false(world.store->oldest_due_at(kNow)->has_value());
+    assert_false(world.store->next_due_at(world.owned->lane_epochs)->has_value());
+    assert_false(world.store->oldest_due_at(kNow, world.owned->lane_epochs)->has_value());
     assert_int_equal(world.store->totals()->pending, 1);
 }
 
@@ -221,8 +222,8 @@ inline void test_oldest_due_is_the_first_queued(void** state) {
     World& world = world_of(state);
     world.add_webhook("wh-1");
     World::require(world.add_deliveries(2, kNow + 5).size() == 2);
-    assert_false(world.store->oldest_due_at(kNow + 4)->has_value());
-    assert_true(*world.store->oldest_due_at(kNow + 100) == kNow + 5);
+    assert_false(world.store->oldest_due_at(kNow + 4, world.owned->lane_epochs)->has_value());
+    assert_true(*world.store->oldest_due_at(kNow + 100, world.owned->lane_epochs) == kNow + 5);
 }
 
 inline void test_recover_makes_in_flight_due_with_an_interrupted_attempt(void** state) {
@@ -233,14 +234,14 @@ inline void test_recover_makes_in_flight_due_with_an_interrupted_attempt(void** 
     World::require(second.has_value());
     World::require(record(world, world.attempt(second->deliveries[0], AttemptOutcome::kRetry)) == kOk);
     World::require(world.claim(kNow + 60'000, 10, 10).size() == 1);
-    auto recovered = world.store->recover_in_flight(kNow + 70'000);
+    auto recovered = world.store->recover_in_flight(every_lane(), world.owned->lane_epochs, kNow + 70'000);
     assert_true(recovered.has_value() && *recovered == 2);
     assert_true(world.state_of(one.event.id) == "queued/pending" && world.state_of(retried.id) == "retrying/failed");
-    assert_true(*world.store->next_due_at() == kNow + 70'000);
+    assert_true(*world.store->next_due_at(world.owned->lane_epochs) == kNow + 70'000);
     auto attempts = world.store->attempts_of_delivery("org-a", second->deliveries[0].delivery_id);
     assert_true(attempts->size() == 2 && (*attempts)[1].outcome == AttemptOutcome::kInterrupted &&
                 (*attempts)[1].number == 2);
-    assert_int_equal(*world.store->recover_in_flight(kNow + 80'000), 0);
+    assert_int_equal(*world.store->recover_in_flight(every_lane(), world.owned->lane_epochs, kNow + 80'000), 0);
     auto claimed = world.claim(kNow + 70'000, 10, 10);
     assert_int_equal(claimed.size(), 2);
     assert_int_equal(claimed[0].attempts + claimed[1].attempts, 1);

@@ -43,7 +43,8 @@ inline void test_persist_claims_what_memory_has_room_for(void** state) {
     SampleEvent event{.org = "org-a"};
     EventRecord record = event.record();
     auto outcome = world.store->persist({.shard = 3,
-                                         .epoch = world.epoch,
+                                         .shard_epochs = world.owned->shard_epochs,
+                                         .lane_epochs = world.owned->lane_epochs,
                                          .events = {&record, 1},
                                          .positions = {},
                                          .quarantine = {},
@@ -56,7 +57,7 @@ inline void test_persist_claims_what_memory_has_room_for(void** state) {
         assert_true(delivery.generation > 0 && delivery.delivery_id.size() == 36);
     }
     auto rows = world.store->deliveries_of_event("org-a", event.id);
-    for (const Store::Delivery& row : *rows) {
+    for (const Delivery& row : *rows) {
         assert_true(row.state == (row.webhook_id == "wh-2" ? "in_flight" : "queued") && row.status == "pending");
     }
     assert_int_equal(world.claim(kNow, 10, 10).size(), 1);  // the other one is claimed already
@@ -69,8 +70,8 @@ inline void test_persist_suspended_organization_claims_nothing(void** state) {
     auto outcome = world.persist({{.org = "org-s"}}, true);
     assert_true(outcome.has_value() && outcome->deliveries.size() == 1 && !outcome->deliveries[0].claimed);
     assert_true(world.claim(kNow, 10, 10).empty());
-    assert_false(world.store->next_due_at()->has_value());
-    assert_false(world.store->oldest_due_at(kNow)->has_value());
+    assert_false(world.store->next_due_at(world.owned->lane_epochs)->has_value());
+    assert_false(world.store->oldest_due_at(kNow, world.owned->lane_epochs)->has_value());
 }
 
 inline void test_persist_reads_the_generation_each_time(void** state) {
@@ -108,9 +109,14 @@ inline void test_persist_quarantine_entries_are_kept_once(void** state) {
     World& world = world_of(state);
     std::vector<QuarantineEntry> entries = {{"5-1", "no id", std::string("*2\r\n\0", 5), 2}, {"5-1", "no id", "x", 3}};
     for (int repeat = 0; repeat < 2; repeat++) {
-        auto outcome = world.store->persist(
-            {.epoch = world.epoch, .events = {}, .positions = {}, .quarantine = entries, .now = kNow, .claim = {}},
-            world.matcher);
+        auto outcome = world.store->persist({.shard_epochs = world.owned->shard_epochs,
+                                             .lane_epochs = world.owned->lane_epochs,
+                                             .events = {},
+                                             .positions = {},
+                                             .quarantine = entries,
+                                             .now = kNow,
+                                             .claim = {}},
+                                            world.matcher);
         assert_int_equal(code_of(outcome), kOk);
     }
     assert_int_equal(world.store->totals()->quarantined, 2);
@@ -118,14 +124,12 @@ inline void test_persist_quarantine_entries_are_kept_once(void** state) {
 
 inline void test_persist_needs_the_current_epoch(void** state) {
     World& world = world_of(state);
-    auto taken = world.store->take_leases("other", "shard", 4, kNow);
-    assert_true(taken.has_value() && *taken > world.epoch);
+    OwnedPartsPtr taken = take_parts(*world.store, "other");
+    assert_true(taken->shard_epochs[0] > world.owned->shard_epochs[0]);
     SampleEvent event{.org = "org-a"};
     assert_int_equal(code_of(world.persist({event})), kLeaseLost);
     assert_int_equal(code_of(world.store->get_event("org-a", event.id)), kNotFound);
-    assert_int_equal(code_of(world.persist({event}, false, *taken)), kOk);
-    assert_int_equal(code_of(world.store->renew_leases("owner", kNow)), kLeaseLost);
-    assert_int_equal(code_of(world.store->renew_leases("other", kNow)), kOk);
+    assert_int_equal(code_of(world.persist({event}, false, taken)), kOk);
 }
 
 inline void test_persist_shard_without_lease_is_refused(void** state) {
@@ -134,7 +138,8 @@ inline void test_persist_shard_without_lease_is_refused(void** state) {
     EventRecord record = event.record();
     auto persist_at = [&](int shard) {
         StreamPosition position{shard, 1, 1};
-        return code_of(world.store->persist({.epoch = world.epoch,
+        return code_of(world.store->persist({.shard_epochs = world.owned->shard_epochs,
+                                             .lane_epochs = world.owned->lane_epochs,
                                              .events = {&record, 1},
                                              .positions = {&position, 1},
                                              .quarantine = {},
@@ -144,13 +149,6 @@ inline void test_persist_shard_without_lease_is_refused(void** state) {
     };
     assert_int_equal(persist_at(4), kLeaseLost);
     assert_int_equal(persist_at(3), kOk);
-}
-
-inline void test_leases_of_kinds_are_apart(void** state) {
-    World& world = world_of(state);
-    auto lanes = world.store->take_leases("owner", "lane", 256, kNow);
-    assert_true(lanes.has_value() && *lanes == 1);
-    assert_int_equal(code_of(world.persist({{.org = "org-a"}})), kOk);
 }
 
 // A matcher that throws must cost neither the connection nor what stands before it in the batch.
@@ -177,7 +175,6 @@ inline std::vector<CMUnitTest> ingest_tests() {
         WORLD_TEST(test_persist_quarantine_entries_are_kept_once),
         WORLD_TEST(test_persist_needs_the_current_epoch),
         WORLD_TEST(test_persist_shard_without_lease_is_refused),
-        WORLD_TEST(test_leases_of_kinds_are_apart),
         WORLD_TEST(test_persist_failing_matcher_rolls_back),
     };
 }

@@ -27,6 +27,7 @@
 #include "sidecar/deliver/store_round.h"
 #include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
+#include "sidecar/store/lane.h"
 
 using namespace headgate;
 using Connection = LoopbackServer::Connection;
@@ -57,7 +58,7 @@ struct Process {
     std::unique_ptr<DbExecutor> db;
     Subscriptions subscriptions;
     std::unique_ptr<Dispatcher> dispatcher;
-    std::int64_t epoch = 0;
+    headgate::OwnedPartsPtr owned;
     bool has_stopped = false;
 
     static std::unique_ptr<Store> open(const TempDir& dir) {
@@ -73,10 +74,16 @@ struct Process {
 
     explicit Process(const TempDir& dir, int max_in_flight = 256) {
         auto store = open(dir);
-        epoch = store->take_leases("test", "shard", 8, wall_clock_ms()).value();
+        headgate::LeaseRound round;
+        round.owner = "test";
+        round.shards = 8;
+        round.lanes = headgate::kLanes;
+        round.now = wall_clock_ms();
+        owned = headgate::owned_parts(store->renew_leases(round).value(), round.shards, round.lanes);
         db = std::make_unique<DbExecutor>(std::move(store));
         DispatcherOptions options;
         options.max_in_flight = max_in_flight;
+        options.owned = owned;
         options.guard.allow_networks = {parse_network("127.0.0.0/8").value()};
         dispatcher = std::make_unique<Dispatcher>(loop.get_executor(), *db, options);
         boost::asio::co_spawn(loop, dispatcher->run(), boost::asio::detached);
@@ -140,7 +147,8 @@ struct Process {
         Process* process;
         Result<PersistOutcome> operator()(Store& store) const {
             PersistBatch batch;
-            batch.epoch = process->epoch;
+            batch.shard_epochs = process->owned->shard_epochs;
+            batch.lane_epochs = process->owned->lane_epochs;
             batch.events = records;
             batch.now = wall_clock_ms();
             batch.claim = [this](std::string_view webhook_id) { return process->dispatcher->reserve(webhook_id); };
@@ -620,7 +628,7 @@ ResultBatch batch_of(int records) {
 // A record that the store refuses for good keeps none of the others from being written, and none is written twice.
 void test_write_results_culprits_are_isolated(void**) {
     std::vector<std::string> written;
-    const RecordAttempts record = [&](std::span<const AttemptRecord> records) -> Result<void> {
+    const RecordAttempts record = [&](std::span<const AttemptRecord> records) -> Result<headgate::RecordOutcome> {
         for (const AttemptRecord& each : records) {
             const bool is_hopeless = each.delivery_id == "37";
             const bool is_too_much = each.delivery_id == "63" && !each.response_body.empty();
@@ -631,7 +639,7 @@ void test_write_results_culprits_are_isolated(void**) {
         for (const AttemptRecord& each : records) {
             written.push_back(each.delivery_id);
         }
-        return {};
+        return headgate::RecordOutcome{};
     };
     ResultBatch batch = batch_of(100);
     assert_true(write_results(record, batch).has_value());
@@ -648,7 +656,7 @@ void test_write_results_culprits_are_isolated(void**) {
 void test_write_results_passing_error_keeps_the_rest(void**) {
     std::vector<std::string> written;
     int calls = 0;
-    const RecordAttempts record = [&](std::span<const AttemptRecord> records) -> Result<void> {
+    const RecordAttempts record = [&](std::span<const AttemptRecord> records) -> Result<headgate::RecordOutcome> {
         ++calls;
         if (calls == 1) {
             return headgate::fail(ErrorCode::kInternal, "too long");
@@ -659,7 +667,7 @@ void test_write_results_passing_error_keeps_the_rest(void**) {
         for (const AttemptRecord& each : records) {
             written.push_back(each.delivery_id);
         }
-        return {};
+        return headgate::RecordOutcome{};
     };
     ResultBatch batch = batch_of(10);
     const auto first = write_results(record, batch);

@@ -64,7 +64,9 @@ void test_claimed_deliveries_are_handed_on_and_the_rest_waits(void**) {
         unclaimed = pipeline.sink.unclaimed;
         same_bytes = claimed > 0 && pipeline.sink.claimed[0].event->payload ==
                                         pipeline.store->get_event("org-a", pipeline.published[0])->payload;
-        waiting = pipeline.store->claim_due(INT64_MAX, 100, [](std::string_view) { return 100; })->size();
+        waiting = pipeline.store
+                      ->claim_due({INT64_MAX, 100, pipeline.owned->lane_epochs, [](std::string_view) { return 100; }})
+                      ->size();
     }
     assert_int_equal(claimed, 5);
     assert_int_equal(unclaimed, 3);
@@ -90,7 +92,8 @@ void test_pending_entries_of_a_dead_process_are_acknowledged_once_persisted(void
         EventRecord record = committed.record();
         World::require(pipeline.store
                            ->persist({.shard = 0,
-                                      .epoch = pipeline.epoch,
+                                      .shard_epochs = pipeline.owned->shard_epochs,
+                                      .lane_epochs = pipeline.owned->lane_epochs,
                                       .events = {&record, 1},
                                       .positions = {},
                                       .quarantine = {},
@@ -215,7 +218,7 @@ void test_lost_lease_ends_ingest_and_writes_nothing(void**) {
     {
         Pipeline pipeline;
         pipeline.start();
-        World::require(pipeline.store->take_leases("other", "shard", 3, kNow).has_value());
+        (void)conformance::take_parts(*pipeline.store, "other", 3);
         pipeline.publish_many(5);
         ended = run_until(pipeline.io, [&] { return !pipeline.is_running; });
         left = pipeline.left();

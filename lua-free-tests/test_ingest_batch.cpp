@@ -254,7 +254,7 @@ void test_persist_batch_hands_on_claims_that_share_their_event(void** state) {
     world.add_webhook("wh-2");
     CountingSink sink(3);
     auto batch = decode_batch(reply_of("s0", {{.org = "org-a"}, {.org = "org-a"}}), kKeys);
-    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch, world.epoch, kNow);
+    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch, *world.owned, kNow);
     assert_false(done.error.has_value());
     assert_true(done.events_new == 2 && done.claimed.size() == 3 && done.unclaimed == 1 && sink.room == 0);
     assert_true(done.claimed[0].event == done.claimed[1].event && done.claimed[0].event != done.claimed[2].event);
@@ -274,7 +274,7 @@ void test_persist_batch_bisects_to_the_culprits(void** state) {
     CountingSink sink(100);
     auto batch = decode_batch(reply_of("s2", events), kKeys);
     batch->quarantine.push_back({"99-1", "cannot be decoded", "*0\r\n", 2});
-    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch, world.epoch, kNow);
+    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch, *world.owned, kNow);
     assert_false(done.error.has_value());
     assert_true(done.events_new == 29 && done.quarantined == 5 && done.duplicates == 0);
     assert_int_equal(done.claimed.size(), 29);
@@ -290,7 +290,8 @@ void test_persist_batch_lost_lease_is_no_culprit(void** state) {
     CountingSink sink(100);
     world.add_webhook("wh-1");
     auto batch = decode_batch(reply_of("s2", {{.org = "org-a"}, {.org = "org-a"}}), kKeys);
-    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch, world.epoch + 1, kNow);
+    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch,
+                                         OwnedParts{std::vector<std::int64_t>(4, 99), {}}, kNow);
     assert_true(done.error.has_value() && done.error->code == ErrorCode::kLeaseLost);
     assert_true(done.claimed.empty() && sink.room == 100);
     assert_int_equal(world.store->totals()->quarantined, 0);
@@ -303,10 +304,10 @@ void test_persist_batch_unexplained_failure_is_no_culprit_at_first(void** state)
     CountingSink sink(100);
     auto batch = decode_batch(reply_of("s2", {{.org = "org-a"}, {.org = "org-a"}}), kKeys);
     BrokenMatcher broken;
-    PersistProgress first = persist_batch(*world.store, broken, sink, *batch, world.epoch, kNow);
+    PersistProgress first = persist_batch(*world.store, broken, sink, *batch, *world.owned, kNow);
     assert_true(first.error.has_value() && first.error->code == ErrorCode::kInternal);
     assert_int_equal(first.quarantined + world.store->totals()->quarantined, 0);
-    PersistProgress last = persist_batch(*world.store, broken, sink, *batch, world.epoch, kNow, OnInternal::kBisect);
+    PersistProgress last = persist_batch(*world.store, broken, sink, *batch, *world.owned, kNow, OnInternal::kBisect);
     assert_false(last.error.has_value());
     assert_true(last.quarantined == 2 && world.store->totals()->quarantined == 2);
 }
@@ -318,7 +319,7 @@ void test_persist_batch_damaged_store_is_no_culprit(void** state) {
     auto batch = decode_batch(reply_of("s2", {{.org = "org-a"}, {.org = "org-a"}}), kKeys);
     static_cast<SqliteFactory&>(*world.factory).execute("DROP TABLE leases");
     PersistProgress done =
-        persist_batch(*world.store, world.matcher, sink, *batch, world.epoch, kNow, OnInternal::kBisect);
+        persist_batch(*world.store, world.matcher, sink, *batch, *world.owned, kNow, OnInternal::kBisect);
     assert_true(done.error.has_value() && done.error->code == ErrorCode::kUnavailable);
     assert_int_equal(world.store->totals()->quarantined, 0);
 }
@@ -332,7 +333,7 @@ void test_persist_batch_fails_when_undecodable_bytes_cannot_be_kept(void** state
     batch->quarantine.push_back({"99-1", "cannot be decoded", "*0\r\n", 2});
     static_cast<SqliteFactory&>(*world.factory)
         .execute("CREATE TRIGGER full BEFORE INSERT ON quarantine BEGIN SELECT RAISE(ABORT, 'no'); END");
-    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch, world.epoch, kNow);
+    PersistProgress done = persist_batch(*world.store, world.matcher, sink, *batch, *world.owned, kNow);
     assert_true(done.error.has_value() && done.error->code == ErrorCode::kUnavailable);
 }
 

@@ -22,6 +22,7 @@
 #include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
 #include "sidecar/projection.h"
+#include "sidecar/store/lane.h"
 #include "sidecar/vitals.h"
 
 namespace headgate {
@@ -31,7 +32,6 @@ using SteadyClock = std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kLanes = 256;
 constexpr milliseconds kRedisTimeout{2'000};
 constexpr milliseconds kSampleInterval{1'000};
 constexpr milliseconds kRenewInterval{2'000};
@@ -46,19 +46,24 @@ std::string host_and_pid() {
 }
 
 // What runs on the DB threads.
-struct TakeLeases {
-    std::string owner, kind;
-    int parts;
-    Result<std::int64_t> operator()(Store& store) const {
-        return store.take_leases(owner, kind, parts, wall_clock_ms());
-    }
-};
 struct RenewLeases {
     std::string owner;
-    Result<void> operator()(Store& store) const { return store.renew_leases(owner, wall_clock_ms()); }
+    int shards;
+    Result<LeaseView> operator()(Store& store) const {
+        return store.renew_leases({.owner = owner,
+                                   .shards = shards,
+                                   .lanes = kLanes,
+                                   .released_shards = {},
+                                   .released_lanes = {},
+                                   .is_leaving = false,
+                                   .now = wall_clock_ms()});
+    }
 };
 struct OldestDue {
-    Result<std::optional<TimeMs>> operator()(Store& store) const { return store.oldest_due_at(wall_clock_ms()); }
+    OwnedPartsPtr owned;
+    Result<std::optional<TimeMs>> operator()(Store& store) const {
+        return store.oldest_due_at(wall_clock_ms(), owned->lane_epochs);
+    }
 };
 
 }  // namespace
@@ -112,22 +117,21 @@ struct App::Impl {
         if (!agreed && agreed.error().code == ErrorCode::kConflict) co_return agreed;
         if (!agreed) spdlog::warn("redis_unreachable error={} action=retry", log_value(agreed.error().message));
 
-        TakeLeases shard_leases{owner, "shard", config.redis_shards};
-        auto shard_epoch = co_await writer->run(std::move(shard_leases));
-        if (!shard_epoch) co_return tl::unexpected(shard_epoch.error());
-        TakeLeases lane_leases{owner, "lane", kLanes};
-        auto lane_epoch = co_await writer->run(std::move(lane_leases));
-        if (!lane_epoch) co_return tl::unexpected(lane_epoch.error());
+        RenewLeases take{owner, config.redis_shards};
+        auto taken = co_await writer->run(std::move(take));
+        if (!taken) co_return tl::unexpected(taken.error());
+        owned = owned_parts(*taken, config.redis_shards, kLanes);
 
         DispatcherOptions dispatcher_options;
         dispatcher_options.max_in_flight = config.delivery_max_in_flight;
+        dispatcher_options.owned = owned;
         dispatcher_options.guard = guard_options(config);
         dispatcher.emplace(io.get_executor(), *writer, std::move(dispatcher_options));
         IngestOptions ingest_options;
         ingest_options.redis = ingest_address;
         ingest_options.key_prefix = config.redis_prefix;
         ingest_options.shards = config.redis_shards;
-        ingest_options.epoch = *shard_epoch;
+        ingest_options.owned = owned;
         ingest.emplace(io.get_executor(), *writer, subscriptions, *dispatcher, std::move(ingest_options));
 
         make_api();
@@ -178,7 +182,7 @@ struct App::Impl {
 
     asio::awaitable<void> watch_store() {
         while (!is_stopping) {
-            OldestDue read;
+            OldestDue read{owned};
             auto oldest = co_await reader->run(std::move(read));
             if (oldest) {
                 store_answered = SteadyClock::now();
@@ -205,7 +209,7 @@ struct App::Impl {
         while (!is_stopping) {
             co_await pause(kRenewInterval);
             if (is_stopping) break;
-            RenewLeases renew{owner};
+            RenewLeases renew{owner, config.redis_shards};
             auto renewed = co_await writer->run(std::move(renew));
             if (!renewed && renewed.error().code == ErrorCode::kLeaseLost) give_up(renewed.error());
         }
@@ -323,6 +327,7 @@ struct App::Impl {
     asio::signal_set signals{io, SIGTERM, SIGINT};
     asio::steady_timer stop_requested{io, SteadyClock::time_point::max()};
     asio::steady_timer part_ended{io};
+    OwnedPartsPtr owned;
     std::optional<DbExecutor> writer, reader;
     RedisAddress ingest_address;
     std::optional<RedisClient> events, keys;

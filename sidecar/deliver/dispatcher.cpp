@@ -74,8 +74,15 @@ Loaded every_one_failed(const std::vector<std::string>& webhook_ids, const Error
 
 struct RecoverInFlight {
     std::atomic<bool>* has_recovered;
+    OwnedPartsPtr owned;
     Result<std::size_t> operator()(Store& store) const {
-        auto recovered = store.recover_in_flight(wall_clock_ms());
+        std::vector<int> lanes;
+        for (std::size_t lane = 0; lane < owned->lane_epochs.size(); ++lane) {
+            if (owned->lane_epochs[lane] != 0) {
+                lanes.push_back(static_cast<int>(lane));
+            }
+        }
+        auto recovered = store.recover_in_flight(lanes, owned->lane_epochs, wall_clock_ms());
         *has_recovered = recovered.has_value();
         return recovered;
     }
@@ -269,7 +276,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
                 writing->records = std::exchange(results, {});
                 writing->written = 0;
             }
-            StoreRound round{writing, quota, StoreRound::Claim::kNo, wall_clock_ms()};
+            StoreRound round{writing, quota, options.owned, StoreRound::Claim::kNo, wall_clock_ms()};
             if (!is_stopping) {
                 round.claim = polls ? StoreRound::Claim::kYes : StoreRound::Claim::kIfHungry;
             }
@@ -393,7 +400,8 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         is_running = true;
         milliseconds backoff = kBackoffMin;
         while (!is_stopping) {
-            auto recovered = co_await db.run(RecoverInFlight{&has_recovered});
+            RecoverInFlight recover{&has_recovered, options.owned};
+            auto recovered = co_await db.run(std::move(recover));
             if (recovered) {
                 spdlog::info("delivery.recovered interrupted={}", *recovered);
                 break;

@@ -20,11 +20,13 @@
 #include "sidecar/deliver/target_guard.h"
 #include "sidecar/ingest/ingest.h"
 #include "sidecar/io/db_executor.h"
+#include "sidecar/store/owned_parts.h"
 
 namespace headgate {
 
 struct DispatcherOptions {
     int max_in_flight = 256;  // of the process
+    OwnedPartsPtr owned;      // the lanes to send for
     TargetGuardOptions guard;
     HttpClientOptions http;
     std::string user_agent = "Headgate";

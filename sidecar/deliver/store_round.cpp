@@ -14,7 +14,7 @@ namespace headgate {
 
 namespace {
 
-Result<void> write_culprit(const RecordAttempts& record_attempts, const AttemptRecord& record) {
+Result<RecordOutcome> write_culprit(const RecordAttempts& record_attempts, const AttemptRecord& record) {
     AttemptRecord bare = record;
     bare.error_message.clear();
     bare.request_headers = bare.response_headers = "{}";
@@ -23,7 +23,7 @@ Result<void> write_culprit(const RecordAttempts& record_attempts, const AttemptR
     if (!written && !error_traits(written.error().code).retryable) {
         spdlog::error("delivery.record_refused delivery={} webhook={} error=\"{}\"", record.delivery_id,
                       record.webhook_id, written.error().message);
-        return {};
+        return RecordOutcome{};
     }
     return written;
 }
@@ -31,17 +31,18 @@ Result<void> write_culprit(const RecordAttempts& record_attempts, const AttemptR
 // Claims and gives up nothing of its own: only due deliveries for which there is room.
 Result<void> claim_due(Store& store, const StoreRound& round, StoreRound::Outcome& outcome) {
     outcome.has_looked = true;
-    auto next_due_at = store.next_due_at();
+    auto next_due_at = store.next_due_at(round.owned->lane_epochs);
     if (next_due_at && *next_due_at && **next_due_at <= round.now) {
         const std::size_t claim_max = round.quota->begin_claim();
-        auto claimed = store.claim_due(
-            round.now, claim_max, [&round](std::string_view webhook_id) { return round.quota->offer(webhook_id); });
+        auto claimed =
+            store.claim_due({round.now, claim_max, round.owned->lane_epochs,
+                             [&round](std::string_view webhook_id) { return round.quota->offer(webhook_id); }});
         if (!claimed) {
             return tl::unexpected<Error>(std::move(claimed.error()));
         }
         round.quota->finish_claim(*claimed, claim_max);
         outcome.claimed = std::move(*claimed);
-        next_due_at = store.next_due_at();
+        next_due_at = store.next_due_at(round.owned->lane_epochs);
     }
     // When only that last question failed, what was claimed must not be lost: the next visit asks again.
     if (next_due_at) {
@@ -69,7 +70,7 @@ Result<void> write_results(const RecordAttempts& record_attempts, ResultBatch& b
             written = write_culprit(record_attempts, run.front());
         }
         if (!written) {
-            return written;
+            return tl::unexpected<Error>(std::move(written.error()));
         }
         batch.written += length;
         length *= 2;
@@ -80,7 +81,10 @@ Result<void> write_results(const RecordAttempts& record_attempts, ResultBatch& b
 Result<StoreRound::Outcome> StoreRound::operator()(Store& store) const {
     const std::size_t already_written = results->written;
     auto written = write_results(
-        [&store](std::span<const AttemptRecord> records) { return store.record_attempts(records); }, *results);
+        [&store, this](std::span<const AttemptRecord> records) {
+            return store.record_attempts(records, owned->lane_epochs);
+        },
+        *results);
     if (results->written > already_written) {
         HEADGATE_FAILPOINT("after_record_before_release");
     }

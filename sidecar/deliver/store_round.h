@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "sidecar/deliver/memory_quota.h"
-#include "sidecar/store/store.h"
+#include "sidecar/store/owned_parts.h"
 
 namespace headgate {
 
@@ -23,7 +23,7 @@ struct ResultBatch {
 // until only the culprits are left, and those are written without what the network sent; one that is
 // refused even then is logged and given up (the next start finds its delivery in flight). An error
 // is one that may pass: the batch must be kept, and written again.
-using RecordAttempts = std::function<Result<void>(std::span<const AttemptRecord>)>;
+using RecordAttempts = std::function<Result<RecordOutcome>(std::span<const AttemptRecord>)>;
 [[nodiscard]] Result<void> write_results(const RecordAttempts& record_attempts, ResultBatch& batch);
 
 struct StoreRound {
@@ -36,6 +36,7 @@ struct StoreRound {
 
     std::shared_ptr<ResultBatch> results;
     std::shared_ptr<MemoryQuota> quota;
+    OwnedPartsPtr owned;
     Claim claim = Claim::kNo;
     TimeMs now = 0;
 

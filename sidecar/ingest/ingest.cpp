@@ -213,7 +213,7 @@ struct Ingest::Impl {
             OnInternal on_internal =
                 unexplained_failures < options.unexplained_failures_max ? OnInternal::kRetry : OnInternal::kBisect;
             auto work = [this, batch, on_internal](Store& store) -> Result<PersistProgress> {
-                return persist_batch(store, matcher, sink, *batch, options.epoch, wall_clock_ms(), on_internal);
+                return persist_batch(store, matcher, sink, *batch, *options.owned, wall_clock_ms(), on_internal);
             };
             Result<PersistProgress> done = co_await db.run(std::move(work));
             if (!done) {  // out of memory, most likely

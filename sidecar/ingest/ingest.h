@@ -12,7 +12,7 @@
 
 #include "sidecar/io/db_executor.h"
 #include "sidecar/io/redis_client.h"
-#include "sidecar/store/store.h"
+#include "sidecar/store/owned_parts.h"
 
 namespace headgate {
 
@@ -20,7 +20,7 @@ struct IngestOptions {
     RedisAddress redis;
     std::string key_prefix = "headgate:";
     int shards = 8;
-    std::int64_t epoch = 0;       // of the shard leases
+    OwnedPartsPtr owned;          // the shards to read
     std::size_t batch_max = 512;  // COUNT adapts below this so that a reply stays under kStreamReplyBytesMax
     std::size_t reply_bytes_max = kRedisReplyBytesMax;  // a larger reply is cut, and asked for in smaller parts
     // Failures of one batch in a row, without a cause and while the store works otherwise, before single

@@ -76,12 +76,12 @@ Result<void> decode_stream(const redisReply& entries, int shard, Fields& fields,
 class Persisting {
  public:
     Persisting(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink, const IngestBatch& batch,
-               std::int64_t epoch, TimeMs now, OnInternal on_internal)
+               const OwnedParts& owned, TimeMs now, OnInternal on_internal)
         : store_(store),
           matcher_(matcher),
           sink_(sink),
           batch_(batch),
-          epoch_(epoch),
+          owned_(owned),
           now_(now),
           on_internal_(on_internal) {}
 
@@ -146,7 +146,8 @@ class Persisting {
     std::optional<Error> commit(std::size_t begin, std::size_t end, std::span<const QuarantineEntry> quarantine) {
         std::vector<std::string> reserved;
         PersistBatch request{.shard = 0,
-                             .epoch = epoch_,
+                             .shard_epochs = owned_.shard_epochs,
+                             .lane_epochs = owned_.lane_epochs,
                              .events = std::span(batch_.events).subspan(begin, end - begin),
                              .positions = std::span(batch_.positions).subspan(begin, end - begin),
                              .quarantine = quarantine,
@@ -211,7 +212,7 @@ class Persisting {
     SubscriptionMatcher& matcher_;
     DeliverySink& sink_;
     const IngestBatch& batch_;
-    std::int64_t epoch_;
+    const OwnedParts& owned_;
     TimeMs now_;
     OnInternal on_internal_;
     PersistProgress progress_;
@@ -255,8 +256,8 @@ std::string ack_commands(const IngestBatch& batch, const std::vector<std::string
 }
 
 PersistProgress persist_batch(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink, const IngestBatch& batch,
-                              std::int64_t epoch, TimeMs now, OnInternal on_internal) {
-    return Persisting(store, matcher, sink, batch, epoch, now, on_internal).run();
+                              const OwnedParts& owned, TimeMs now, OnInternal on_internal) {
+    return Persisting(store, matcher, sink, batch, owned, now, on_internal).run();
 }
 
 }  // namespace headgate

@@ -59,7 +59,7 @@ enum class OnInternal : bool { kRetry, kBisect };
 // Persists the batch in one transaction. When the store refuses it for what an event holds, the
 // batch is bisected until only the culprit is in quarantine. Reservations of `sink` that no commit used are released.
 [[nodiscard]] PersistProgress persist_batch(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink,
-                                            const IngestBatch& batch, std::int64_t epoch, TimeMs now,
+                                            const IngestBatch& batch, const OwnedParts& owned, TimeMs now,
                                             OnInternal on_internal = OnInternal::kRetry);
 
 }  // namespace headgate

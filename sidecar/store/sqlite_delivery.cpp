@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "common/event_id.h"
+#include "sidecar/store/lane.h"
 #include "sidecar/store/sqlite_store.h"
 
 namespace headgate {
@@ -16,6 +17,11 @@ constexpr const char* kNextWaitingWebhook =
     " FROM (SELECT webhook_id, due_at FROM deliveries INDEXED BY deliveries_waiting"
     "  WHERE state IN ('queued', 'retrying') AND webhook_id > ? ORDER BY webhook_id, due_at LIMIT 1) d"
     " JOIN webhooks w ON w.id = d.webhook_id JOIN organizations o ON o.id = w.organization_id";
+
+bool holds_lane_of(Epochs lane_epochs, std::string_view webhook_id) {
+    const auto lane = static_cast<std::size_t>(lane_of(webhook_id));
+    return lane < lane_epochs.size() && lane_epochs[lane] != 0;
+}
 
 std::string_view outcome_name(AttemptOutcome outcome) {
     switch (outcome) {
@@ -43,30 +49,32 @@ AttemptOutcome outcome_of(std::string_view name) {
 
 }  // namespace
 
-std::vector<std::pair<std::string, TimeMs>> SqliteStore::waiting_webhooks() {
+std::vector<std::pair<std::string, TimeMs>> SqliteStore::waiting_webhooks(Epochs lane_epochs) {
     std::vector<std::pair<std::string, TimeMs>> webhooks;
     std::string last;
     for (;;) {
         auto row = db_.query(kNextWaitingWebhook, last);
         if (!row.step()) return webhooks;
         std::string webhook_id = row.text(0);
-        if (row.number(2) != 0) webhooks.emplace_back(webhook_id, row.number(1));
+        if (row.number(2) != 0 && holds_lane_of(lane_epochs, webhook_id))
+            webhooks.emplace_back(webhook_id, row.number(1));
         last = std::move(webhook_id);
     }
 }
 
-Result<std::optional<TimeMs>> SqliteStore::next_due_at() {
+Result<std::optional<TimeMs>> SqliteStore::next_due_at(Epochs lane_epochs) {
     return guarded([&]() -> std::optional<TimeMs> {
         std::optional<TimeMs> next;
-        for (const auto& [webhook_id, due_at] : waiting_webhooks()) next = std::min(next.value_or(due_at), due_at);
+        for (const auto& [webhook_id, due_at] : waiting_webhooks(lane_epochs))
+            next = std::min(next.value_or(due_at), due_at);
         return next;
     });
 }
 
-Result<std::optional<TimeMs>> SqliteStore::oldest_due_at(TimeMs now) {
+Result<std::optional<TimeMs>> SqliteStore::oldest_due_at(TimeMs now, Epochs lane_epochs) {
     return guarded([&]() -> std::optional<TimeMs> {
         std::optional<TimeMs> oldest;
-        for (const auto& [webhook_id, first_due_at] : waiting_webhooks()) {
+        for (const auto& [webhook_id, first_due_at] : waiting_webhooks(lane_epochs)) {
             if (first_due_at > now) continue;
             auto row = db_.query(
                 "SELECT due_at FROM deliveries INDEXED BY deliveries_waiting WHERE state IN ('queued', 'retrying')"
@@ -78,11 +86,11 @@ Result<std::optional<TimeMs>> SqliteStore::oldest_due_at(TimeMs now) {
     });
 }
 
-Result<std::vector<ClaimedDelivery>> SqliteStore::claim_due(TimeMs now, std::size_t total_max,
-                                                            const std::function<int(std::string_view)>& room) {
+Result<std::vector<ClaimedDelivery>> SqliteStore::claim_due(const ClaimRequest& request) {
+    const auto& [now, total_max, lane_epochs, room] = request;
     if (total_max == 0) return std::vector<ClaimedDelivery>();
     return write([&] {
-        auto webhooks = waiting_webhooks();
+        auto webhooks = waiting_webhooks(request.lane_epochs);
         std::sort(webhooks.begin(), webhooks.end(), [](const auto& a, const auto& b) {
             return std::pair(a.second, a.first) < std::pair(b.second, b.first);
         });
@@ -249,16 +257,17 @@ class SqliteResults {
     std::unordered_map<std::string_view, Counted> counted_;
 };
 
-Result<void> SqliteStore::record_attempts(std::span<const AttemptRecord> attempts) {
-    if (attempts.empty()) return {};
+Result<RecordOutcome> SqliteStore::record_attempts(std::span<const AttemptRecord> attempts, Epochs) {
+    if (attempts.empty()) return RecordOutcome{};
     return write([&] {
         SqliteResults results(*this);
         for (const AttemptRecord& attempt : attempts) results.record(attempt);
         results.save_counters();
+        return RecordOutcome{};
     });
 }
 
-Result<std::size_t> SqliteStore::recover_in_flight(TimeMs now) {
+Result<std::size_t> SqliteStore::recover_in_flight(std::span<const int>, Epochs, TimeMs now) {
     return write([&] {
         std::vector<AttemptRecord> interrupted;
         auto rows = db_.query(
@@ -290,7 +299,7 @@ Result<std::size_t> SqliteStore::recover_in_flight(TimeMs now) {
 
 // ---- reading --------------------------------------------------------------------------------
 
-Result<std::vector<Store::Delivery>> SqliteStore::deliveries_of_event(std::string_view org, std::string_view event_id) {
+Result<std::vector<Delivery>> SqliteStore::deliveries_of_event(std::string_view org, std::string_view event_id) {
     return guarded([&] {
         std::vector<Delivery> deliveries;
         auto rows = db_.query(
@@ -298,8 +307,17 @@ Result<std::vector<Store::Delivery>> SqliteStore::deliveries_of_event(std::strin
             " WHERE event_id = ? AND organization_id = ? ORDER BY id",
             event_id, org);
         while (rows.step()) {
-            deliveries.push_back({rows.text(0), rows.text(1), rows.text(2), rows.text(3), rows.text(4),
-                                  static_cast<int>(rows.number(5)), rows.number(6), rows.number(7), rows.number(8)});
+            deliveries.push_back({.id = rows.text(0),
+                                  .webhook_id = rows.text(1),
+                                  .event_id = rows.text(2),
+                                  .state = rows.text(3),
+                                  .status = rows.text(4),
+                                  .kind = "event",
+                                  .ordering_key = {},
+                                  .attempts = static_cast<int>(rows.number(5)),
+                                  .due_at = rows.number(6),
+                                  .created_at = rows.number(7),
+                                  .updated_at = rows.number(8)});
         }
         return deliveries;
     });

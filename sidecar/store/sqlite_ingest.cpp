@@ -54,9 +54,11 @@ class IdSource {
 void SqliteStore::check_leases(const PersistBatch& batch) {
     auto check = [&](int shard) {
         auto row = db_.query("SELECT epoch FROM leases WHERE kind = 'shard' AND part = ?", shard);
-        if (!row.step() || row.number(0) != batch.epoch) {
+        const auto part = static_cast<std::size_t>(shard);
+        const std::int64_t epoch = part < batch.shard_epochs.size() ? batch.shard_epochs[part] : 0;
+        if (epoch == 0 || !row.step() || row.number(0) != epoch) {
             throw SqliteError({ErrorCode::kLeaseLost, "the lease of shard " + std::to_string(shard) +
-                                                          " is not held at epoch " + std::to_string(batch.epoch)});
+                                                          " is not held at epoch " + std::to_string(epoch)});
         }
     };
     std::vector<int> shards;

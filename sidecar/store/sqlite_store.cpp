@@ -18,7 +18,6 @@
 namespace headgate {
 namespace {
 
-constexpr TimeMs kLeaseMs = 10'000;
 constexpr std::string_view kUrlScheme = "sqlite:";
 constexpr const char* kMasterKeyPlace = "settings|value|master_key_check";
 constexpr std::string_view kMasterKeyText = "headgate";
@@ -163,33 +162,37 @@ Result<int> SqliteStore::migrate() {
 
 // ---- leases ---------------------------------------------------------------------------------
 
-Result<std::int64_t> SqliteStore::take_leases(std::string_view owner, std::string_view kind, int parts, TimeMs now) {
-    return write([&]() -> std::int64_t {
-        std::int64_t epoch = 1;
-        {
-            auto row = db_.query("SELECT coalesce(max(epoch), 0) + 1 FROM leases WHERE kind = ?", kind);
-            row.step();
-            epoch = row.number(0);
-        }
-        // Parts beyond `parts` (more shards once than now) lose their old owner as well.
-        db_.execute("UPDATE leases SET owner = ?1, epoch = ?2, until = ?3 WHERE kind = ?4", owner, epoch,
-                    now + kLeaseMs, kind);
-        for (int part = 0; part < parts; part++) {
-            db_.execute(
-                "INSERT INTO leases (kind, part, owner, epoch, until) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                kind, part, owner, epoch, now + kLeaseMs);
-        }
-        return epoch;
-    });
+// The file lock says that there is no other instance: what is not ours is a dead process's, and ours at once.
+std::vector<Lease> SqliteStore::lease_all(std::string_view kind, int parts, const LeaseRound& round) {
+    db_.execute(
+        "UPDATE leases SET epoch = iif(owner = ?1, epoch, epoch + 1), owner = ?1, until = ?2 WHERE kind = ?3 AND part "
+        "< ?4",
+        round.owner, round.now + kLeaseMs, kind, parts);
+    // Parts beyond (more shards once than now) have no owner.
+    db_.execute("UPDATE leases SET epoch = epoch + 1, owner = '' WHERE kind = ? AND part >= ? AND owner <> ''", kind,
+                parts);
+    for (int part = 0; part < parts; part++) {
+        db_.execute(
+            "INSERT INTO leases (kind, part, owner, epoch, until) VALUES (?, ?, ?, 1, ?) ON CONFLICT DO NOTHING", kind,
+            part, round.owner, round.now + kLeaseMs);
+    }
+    std::vector<Lease> held;
+    auto rows = db_.query("SELECT part, epoch FROM leases WHERE kind = ? AND part < ? ORDER BY part", kind, parts);
+    while (rows.step()) held.push_back({static_cast<int>(rows.number(0)), rows.number(1)});
+    return held;
 }
 
-Result<void> SqliteStore::renew_leases(std::string_view owner, TimeMs now) {
+Result<LeaseView> SqliteStore::renew_leases(const LeaseRound& round) {
     return write([&] {
-        db_.execute("UPDATE leases SET until = ? WHERE owner = ?", now + kLeaseMs, owner);
-        if (db_.changes() == 0) {
-            throw SqliteError(
-                {ErrorCode::kLeaseLost, "another instance has taken all leases of " + std::string(owner)});
+        LeaseView view;
+        if (round.is_leaving) {
+            db_.execute("UPDATE leases SET epoch = epoch + 1, owner = '', until = 0 WHERE owner = ?", round.owner);
+            return view;
         }
+        view.instances = 1;
+        view.shards = lease_all("shard", round.shards, round);
+        view.lanes = lease_all("lane", round.lanes, round);
+        return view;
     });
 }
 

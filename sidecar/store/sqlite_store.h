@@ -50,19 +50,35 @@ class SqliteStore final : public Store {
 
     Result<int> migrate() override;
     Result<int> schema_version() override;
-    Result<std::int64_t> take_leases(std::string_view owner, std::string_view kind, int parts, TimeMs now) override;
-    Result<void> renew_leases(std::string_view owner, TimeMs now) override;
+    Result<LeaseView> renew_leases(const LeaseRound& round) override;
 
     Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) override;
 
-    Result<std::vector<ClaimedDelivery>> claim_due(TimeMs now, std::size_t total_max,
-                                                   const std::function<int(std::string_view)>& room) override;
-    Result<std::optional<TimeMs>> next_due_at() override;
-    Result<void> record_attempts(std::span<const AttemptRecord> attempts) override;
-    Result<std::size_t> recover_in_flight(TimeMs now) override;
+    Result<std::vector<ClaimedDelivery>> claim_due(const ClaimRequest& request) override;
+    Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) override;
+    Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) override;
+    Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) override;
+    Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now, TimeMs overdue_ms,
+                                       TimeMs spread_ms) override;
     Result<Target> delivery_target(std::string_view webhook_id) override;
-    Result<std::optional<TimeMs>> oldest_due_at(TimeMs now) override;
+    Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs) override;
     Result<std::vector<Delivery>> deliveries_of_event(std::string_view org, std::string_view event_id) override;
+    Result<Delivery> get_delivery(std::string_view org, std::string_view id) override;
+    Result<std::vector<Delivery>> list_deliveries(std::string_view org, const DeliveryQuery& query) override;
+    Result<Delivery> retry_delivery(std::string_view org, std::string_view id, TimeMs now) override;
+    Result<Delivery> cancel_delivery(std::string_view org, std::string_view id, TimeMs now) override;
+    Result<std::vector<LedgerEntry>> ledger_of_event(std::string_view org, std::string_view event_id) override;
+    Result<std::int64_t> count_replay(const Replay& replay, const Wants& wants) override;
+    Result<Replay> create_replay(const Replay& replay, const Wants& wants) override;
+    Result<Replay> get_replay(std::string_view org, std::string_view id) override;
+    Result<std::vector<Replay>> list_replays(std::string_view org, std::string_view webhook_id) override;
+    Result<Replay> set_replay_state(std::string_view org, std::string_view id, std::string_view state,
+                                    TimeMs now) override;
+    Result<std::vector<Replay>> running_replays() override;
+    Result<std::size_t> advance_replay(std::string_view id, const Wants& wants, std::size_t queued_max,
+                                       TimeMs now) override;
+    Result<std::size_t> relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) override;
+    Result<std::size_t> purge(const PurgeRequest& request) override;
     Result<std::vector<AttemptRecord>> attempts_of_delivery(std::string_view org,
                                                             std::string_view delivery_id) override;
 
@@ -145,13 +161,15 @@ class SqliteStore final : public Store {
 
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
+    std::vector<Lease> lease_all(std::string_view kind, int parts, const LeaseRound& round);
     void check_leases(const PersistBatch& batch);
     // Secrets are opened on request only: matching and lists do without them.
     enum class WithSecrets : bool { kNo, kYes };
     Webhook read_webhook(const SqliteQuery& row, WithSecrets with_secrets);
     Event event_row(std::string_view org, std::string_view id);  // throws kNotFound
-    // Webhooks that have waiting deliveries and may send them, with when the first is due.
-    std::vector<std::pair<std::string, TimeMs>> waiting_webhooks();
+    // Of those lanes that are ours: webhooks that have waiting deliveries and may send them, with when the first is
+    // due.
+    std::vector<std::pair<std::string, TimeMs>> waiting_webhooks(Epochs lane_epochs);
     using DueRow = std::pair<TimeMs, std::int64_t>;  // due_at, rowid: the order in which they are sent
     std::vector<ClaimedDelivery> claim(const std::vector<DueRow>& due, TimeMs now);
     void raise_generation(std::string_view org, TimeMs now);

@@ -17,6 +17,10 @@ std::string_view format_name(PayloadFormat format) {
     switch (format) {
         case PayloadFormat::kStandard:
             return "standard";
+        case PayloadFormat::kRaw:
+            return "raw";
+        case PayloadFormat::kTemplate:
+            return "template";
         case PayloadFormat::kEnvelope:
             break;
     }

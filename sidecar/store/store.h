@@ -19,75 +19,37 @@
 
 #include "common/event_record.h"
 #include "common/result.h"
+#include "sidecar/store/rows.h"
 
 namespace headgate {
 
-using TimeMs = std::int64_t;
+// ---- ownership ------------------------------------------------------------------------------
 
-// ---- rows -----------------------------------------------------------------------------------
+// What must have one owner at a time is leased: shards (who reads the stream) and lanes (who sends for a webhook).
+// Every write of an owner names the epochs that it believes to hold, and the transaction locks and compares the
+// lease rows: who was late writes nothing.
+inline constexpr TimeMs kLeaseMs = 10'000;
 
-struct Organization {
-    std::string id, name, plan = "free";
-    bool is_suspended = false;
-    std::vector<std::string> allow_networks;  // CIDR; "*" = whatever security.allow_networks is
-    TimeMs created_at = 0, updated_at = 0;
+// By part; 0 = not held.
+using Epochs = std::span<const std::int64_t>;
+
+struct Lease {
+    int part = 0;
+    std::int64_t epoch = 0;
 };
-
-struct ApiKey {
-    std::string id, key_hash, key_prefix, org, user_id, name, description;
-    std::string scopes;       // separated by spaces
-    std::string allowed_ips;  // separated by spaces
-    std::string plan;
-    std::string limits;  // rate plan syntax; replaces the plan when not empty
-    std::optional<TimeMs> expires_at, last_used_at;
-    std::int64_t usage_count = 0;
-    bool is_active = true;
-    TimeMs created_at = 0, updated_at = 0;
+struct LeaseRound {
+    std::string_view owner;     // unique for the life of a process
+    int shards = 0, lanes = 0;  // how many there are
+    // No longer used by the owner: free for others from here on.
+    std::span<const int> released_shards, released_lanes;
+    bool is_leaving = false;  // releases everything and counts no longer as an instance
+    TimeMs now = 0;           // SQLite's clock; PostgreSQL has its own
 };
-
-struct RetryConfig {
-    int max_retries = 9;                    // n retries are n + 1 attempts
-    std::vector<std::int64_t> schedule_ms;  // when not empty it wins over delay and multiplier
-    std::int64_t retry_delay_ms = 0;
-    double backoff_multiplier = 1.0;
+struct LeaseView {
+    std::vector<Lease> shards, lanes;         // held now, by part; those just taken included
+    int shards_excess = 0, lanes_excess = 0;  // more than our share while others have less: to be released when idle
+    int instances = 0;                        // alive, we included
 };
-
-enum class PayloadFormat : std::uint8_t { kEnvelope, kStandard };
-
-struct WebhookSecret {
-    std::string key_bytes;  // decoded; encrypted at rest
-    TimeMs created_at = 0;
-    std::optional<TimeMs> expires_at;  // still signs until then
-};
-
-struct Webhook {
-    std::string id, org, name, description, url;
-    std::vector<std::string> events;                           // exact, `*`, or a trailing `.*`
-    std::vector<std::pair<std::string, std::string>> headers;  // values encrypted at rest
-    std::vector<WebhookSecret> secrets;                        // newest first
-    std::string filters = "{}";                                // JSON object
-    RetryConfig retry;
-    PayloadFormat payload_format = PayloadFormat::kEnvelope;
-    std::string content_type = "application/json";
-    std::string ordering;  // empty or "key"
-    std::int64_t timeout_ms = 30'000;
-    int max_in_flight = 16;
-    bool is_active = true;
-    std::string disabled_reason;
-    std::int64_t version = 1;  // raised by every change; the ETag
-    TimeMs created_at = 0, updated_at = 0;
-    std::optional<TimeMs> last_triggered_at;
-    std::int64_t success_count = 0, failure_count = 0;  // deliveries, not attempts; tests and replays left out
-};
-
-struct Event {
-    std::string id, org, key_id, type, source, payload, ordering_key, traceparent, via;
-    std::string status = "pending";  // pending | delivered (by an inbox acknowledgement only)
-    std::int64_t seq = 0;
-    TimeMs created_at = 0, updated_at = 0;  // created_at = `at` of the edge
-};
-
-enum class DeliveryState : std::uint8_t { kQueued, kInFlight, kRetrying, kBlocked, kDead, kSuccess, kCancelled };
 
 // ---- ingest ---------------------------------------------------------------------------------
 
@@ -99,10 +61,13 @@ class SubscriptionMatcher {
     virtual bool is_current(std::string_view org, std::int64_t generation) const = 0;
     // Replaces them. A filter that cannot be compiled matches nothing and is reported, never thrown.
     virtual void load(std::string_view org, std::int64_t generation, std::vector<Webhook> webhooks) = 0;
-    // Appends the ids of the webhooks that want this event, with why the others did not counted.
+    // Appends the webhooks whose patterns name the event's type, and what becomes of it there. An event that is
+    // `via` "system" is matched by exact names only.
+    enum class Verdict : std::uint8_t { kWanted, kFiltered, kDisabled };
     struct Match {
         std::string webhook_id;
         bool ordered = false;
+        Verdict verdict = Verdict::kWanted;
     };
     virtual void match(const EventRecord& event, std::vector<Match>& out) = 0;
 };
@@ -120,7 +85,8 @@ struct StreamPosition {
 
 struct PersistBatch {
     int shard = 0;                              // of all events, when `positions` is empty
-    std::int64_t epoch = 0;                     // of the shard's lease; kLeaseLost when it is no longer ours
+    Epochs shard_epochs;                        // kLeaseLost when a shard that is named is no longer ours
+    Epochs lane_epochs;                         // a lane that is no longer ours gets its deliveries unclaimed
     std::span<const EventRecord> events;        // in stream order within each shard
     std::span<const StreamPosition> positions;  // one for each event, or none; every shard named needs its lease
     std::span<const QuarantineEntry> quarantine;
@@ -134,7 +100,7 @@ struct PersistedDelivery {
     std::string delivery_id, webhook_id;
     std::size_t event_index = 0;  // into PersistBatch::events
     std::int64_t generation = 0;  // of the organization's subscriptions
-    bool claimed = false;
+    bool claimed = false;         // never of one that waits for another of its ordering key
 };
 
 struct PersistOutcome {
@@ -172,6 +138,33 @@ struct AttemptRecord {
     std::string disable_webhook_reason;  // not empty: disable it in the same transaction (410)
 };
 
+// What is due, and may be sent by this instance.
+struct ClaimRequest {
+    TimeMs now = 0;
+    std::size_t total_max = 0;
+    Epochs lane_epochs;
+    std::function<int(std::string_view)> room;  // of a webhook: how many more it may hold
+};
+
+struct RecordOutcome {
+    std::size_t late = 0;      // of lanes that are no longer ours: nothing of them was written
+    std::size_t released = 0;  // deliveries that waited for one of these and are due now
+};
+
+// Newest first.
+struct DeliveryQuery {
+    std::string webhook_id, event_id, state;  // empty: any
+    std::optional<TimeMs> since, until;       // of the delivery: since <= created_at < until
+    int limit = 50;
+    std::string after;  // continue behind this delivery's id
+};
+
+// What of the deliveries and attempts may be forgotten. Events with an unfinished delivery stay.
+struct PurgeRequest {
+    TimeMs events_before = 0, attempts_before = 0, now = 0;
+    std::size_t batch_max = 500;  // rows of one transaction
+};
+
 struct ListPage {
     int limit = 50;
     int offset = 0;
@@ -187,10 +180,9 @@ class Store {
     virtual Result<int> migrate() = 0;
     virtual Result<int> schema_version() = 0;
 
-    // -- leases. SQLite has one instance (file lock): take_leases raises every epoch of the kind, and
-    // returns the new one, the same for all parts.
-    virtual Result<std::int64_t> take_leases(std::string_view owner, std::string_view kind, int parts, TimeMs now) = 0;
-    virtual Result<void> renew_leases(std::string_view owner, TimeMs now) = 0;
+    // -- leases. Renews what the owner holds, and takes what is free as far as its share goes: parts divided by the
+    // living instances. On the store's clock. SQLite has one instance (file lock), which takes everything at once.
+    virtual Result<LeaseView> renew_leases(const LeaseRound& round) = 0;
 
     // -- ingest
     virtual Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) = 0;
@@ -199,14 +191,19 @@ class Store {
     // Due deliveries (queued or retrying, due_at <= now) become in_flight, oldest due first, at most
     // room(webhook_id) for each webhook and `total_max` in all. Disabled webhooks and suspended
     // organizations keep theirs.
-    virtual Result<std::vector<ClaimedDelivery>> claim_due(TimeMs now, std::size_t total_max,
-                                                           const std::function<int(std::string_view)>& room) = 0;
+    virtual Result<std::vector<ClaimedDelivery>> claim_due(const ClaimRequest& request) = 0;
     // When the next delivery that claim_due could give becomes due; nullopt when none waits.
-    virtual Result<std::optional<TimeMs>> next_due_at() = 0;
+    virtual Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) = 0;
     // An attempt of a delivery that is finished already, or was cancelled meanwhile, leaves its row and nothing else.
-    virtual Result<void> record_attempts(std::span<const AttemptRecord> attempts) = 0;
-    // At start: whatever a dead process left in_flight gets an `interrupted` attempt and is due now.
-    virtual Result<std::size_t> recover_in_flight(TimeMs now) = 0;
+    // What follows from an attempt is written with it: the next of its ordering key, a webhook that is disabled
+    // (410; failing for kFailingDisabledAfterMs), the operational event.
+    virtual Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) = 0;
+    // Of lanes just taken: whatever their last owner left in_flight gets an `interrupted` attempt and is due now.
+    virtual Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) = 0;
+    // At start after days: deliveries that have been due for longer than `overdue_ms` get times spread over
+    // `spread_ms` from now on. Returns how many.
+    virtual Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now,
+                                               TimeMs overdue_ms, TimeMs spread_ms) = 0;
     // operator: the webhook with its secrets and headers in the clear, and its organization's networks and generation.
     struct Target {
         Webhook webhook;
@@ -217,17 +214,41 @@ class Store {
     };
     virtual Result<Target> delivery_target(std::string_view webhook_id) = 0;
     // operator: the oldest delivery that is due and free to start: queued, of an active webhook.
-    virtual Result<std::optional<TimeMs>> oldest_due_at(TimeMs now) = 0;
-    struct Delivery {
-        std::string id, webhook_id, event_id, state, status;
-        int attempts = 0;  // finished, interrupted ones left out
-        TimeMs due_at = 0, created_at = 0, updated_at = 0;
-    };
+    virtual Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs) = 0;
     // What became of an event, oldest delivery first. A foreign or unknown event has none.
     virtual Result<std::vector<Delivery>> deliveries_of_event(std::string_view org, std::string_view event_id) = 0;
     // In the order they were made. A foreign or unknown delivery is kNotFound.
     virtual Result<std::vector<AttemptRecord>> attempts_of_delivery(std::string_view org,
                                                                     std::string_view delivery_id) = 0;
+
+    virtual Result<Delivery> get_delivery(std::string_view org, std::string_view id) = 0;
+    virtual Result<std::vector<Delivery>> list_deliveries(std::string_view org, const DeliveryQuery& query) = 0;
+    // By hand. A delivery that is in flight, or has succeeded, is kConflict.
+    virtual Result<Delivery> retry_delivery(std::string_view org, std::string_view id, TimeMs now) = 0;  // due now
+    virtual Result<Delivery> cancel_delivery(std::string_view org, std::string_view id, TimeMs now) = 0;
+    virtual Result<std::vector<LedgerEntry>> ledger_of_event(std::string_view org, std::string_view event_id) = 0;
+
+    // -- replays. `wants` says whether the webhook's subscription, as it is now, matches an event.
+    using Wants = std::function<bool(const EventRecord&)>;
+    virtual Result<std::int64_t> count_replay(const Replay& replay, const Wants& wants) = 0;
+    virtual Result<Replay> create_replay(const Replay& replay, const Wants& wants) = 0;  // `total` is counted here
+    virtual Result<Replay> get_replay(std::string_view org, std::string_view id) = 0;
+    virtual Result<std::vector<Replay>> list_replays(std::string_view org, std::string_view webhook_id) = 0;
+    virtual Result<Replay> set_replay_state(std::string_view org, std::string_view id, std::string_view state,
+                                            TimeMs now) = 0;
+    // operator: the replays that run, of all organizations.
+    virtual Result<std::vector<Replay>> running_replays() = 0;
+    // Makes the next deliveries of a replay, at most `queued_max` unfinished at a time, so that live events come
+    // first; the last call ends it. Returns how many it made.
+    virtual Result<std::size_t> advance_replay(std::string_view id, const Wants& wants, std::size_t queued_max,
+                                               TimeMs now) = 0;
+
+    // -- operational events (webhook.disabled, webhook.delivery.exhausted): what record_attempts left in the outbox
+    // becomes events with `via` system, matched and persisted as others are. Returns how many.
+    virtual Result<std::size_t> relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) = 0;
+
+    // -- retention: one small batch; 0 when nothing is left to be purged.
+    virtual Result<std::size_t> purge(const PurgeRequest& request) = 0;
 
     // -- organizations (operator)
     virtual Result<void> create_org(const Organization& org) = 0;
@@ -295,11 +316,14 @@ class Store {
     virtual Result<void> ping() = 0;
 };
 
+// A webhook that has only failed for so long is disabled.
+inline constexpr TimeMs kFailingDisabledAfterMs = 5LL * 24 * 3600 * 1000;
+
 // How long a revocation is remembered: longer than any token made from a key can live.
 inline constexpr TimeMs kRevocationKeptMs = 30LL * 24 * 3600 * 1000;
 
 struct StoreOptions {
-    std::string url;         // sqlite:/path/file.db
+    std::string url;         // sqlite:/path/file.db or postgresql://…
     std::string master_key;  // 32 bytes, decoded
     // serve: hold the file lock for the life of the object. A process's second connection opens without it.
     bool exclusive = false;
