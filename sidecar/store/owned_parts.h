@@ -2,6 +2,9 @@
 // change, and that every write to the store takes along. Next file: store.h (leases).
 #pragma once
 
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <vector>
 
@@ -11,6 +14,18 @@ namespace headgate {
 
 struct OwnedParts {
     std::vector<std::int64_t> shard_epochs, lane_epochs;  // by part; 0 = not ours
+    // Ours until what is in use of them has ended, then given up: nothing new is begun, and they have epoch 0 above.
+    std::vector<int> leaving_shards, leaving_lanes;
+    // From here on another instance may hold them: nothing is begun until a newer snapshot comes.
+    std::chrono::steady_clock::time_point valid_until = std::chrono::steady_clock::time_point::max();
+
+    [[nodiscard]] bool is_valid() const noexcept { return std::chrono::steady_clock::now() < valid_until; }
+    [[nodiscard]] bool owns_shard(int shard) const noexcept {
+        return is_valid() && shard_epochs[static_cast<std::size_t>(shard)] != 0;
+    }
+    [[nodiscard]] bool owns_lane(int lane) const noexcept {
+        return is_valid() && lane_epochs[static_cast<std::size_t>(lane)] != 0;
+    }
 };
 using OwnedPartsPtr = std::shared_ptr<const OwnedParts>;
 

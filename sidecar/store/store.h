@@ -118,6 +118,8 @@ struct ClaimedDelivery {
     std::shared_ptr<const Event> event;
     std::int64_t generation = 0;
     int attempts = 0;  // finished so far, interrupted ones left out
+    // At which its lane was held when it was claimed. Set by who claims, not by the store, which was told.
+    std::int64_t lane_epoch = 0;
 };
 
 enum class AttemptOutcome : std::uint8_t { kSuccess, kRetry, kDead, kCancelled, kInterrupted };
@@ -136,6 +138,9 @@ struct AttemptRecord {
     AttemptOutcome outcome = AttemptOutcome::kSuccess;
     TimeMs next_attempt_at = 0;          // kRetry, kInterrupted
     std::string disable_webhook_reason;  // not empty: disable it in the same transaction (410)
+    // Of the claim; not kept. Who records names it in `lane_epochs`, so that a result is late even when its lane has
+    // come back to us meanwhile.
+    std::int64_t lane_epoch = 0;
 };
 
 // What is due, and may be sent by this instance.
