@@ -16,22 +16,8 @@ enum HeaderName : std::size_t { kPolicy, kLimit, kQuota, kRemaining, kReset, kHe
 constexpr std::string_view kNames[kHeaderNames] = {"RateLimit-Policy", "RateLimit", "X-RateLimit-Limit",
                                                    "X-RateLimit-Remaining", "X-RateLimit-Reset"};
 constexpr std::size_t kNumberBytesMax = 20;
-// `, "minute";r=<number>;t=<number>`
-constexpr std::size_t kWindowBytesMax = 16 + 2 * kNumberBytesMax;
 
-char* append(char* out, std::string_view text) noexcept { return std::copy(text.begin(), text.end(), out); }
 char* append(char* out, std::int64_t number) noexcept { return std::to_chars(out, out + kNumberBytesMax, number).ptr; }
-
-char* append_remaining(char* out, const LimitReport& report) noexcept {
-    const auto& windows = report.charge->windows->windows();
-    for (std::size_t i = 0; i < windows.size(); ++i) {
-        out = append(out, i == 0 ? "\"" : ", \"");
-        out = append(append(out, window_policy_name(windows[i])), "\";r=");
-        out = append(append(out, report.states[i].free), ";t=");
-        out = append(out, ceil_seconds(report.states[i].full_us));
-    }
-    return out;
-}
 
 bool is_ours(const ngx_str_t& name) noexcept {
     switch (name.len) {
@@ -125,7 +111,7 @@ void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
     }
     std::size_t bytes_max = 3 * kNumberBytesMax;
     for (const LimitReport* report = ctx->reports; report != nullptr; report = report->next) {
-        bytes_max += report->charge->windows->windows().size() * kWindowBytesMax;
+        bytes_max += report->charge->windows->windows().size() * kRatelimitWindowBytesMax;
     }
     char* at = static_cast<char*>(ngx_pnalloc(r->pool, bytes_max));
     if (at == nullptr) {
@@ -139,7 +125,7 @@ void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
     for (const LimitReport* report = ctx->reports; report != nullptr; report = report->next) {
         if (report->shown) {
             push(r, kPolicy, report->charge->windows->policy());
-            push_since(kLimit, append_remaining(at, *report));
+            push_since(kLimit, write_ratelimit(at, report->charge->windows->windows(), report->states));
         }
     }
     push_since(kQuota, append(at, tightest.quota));
