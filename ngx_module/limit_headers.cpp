@@ -7,6 +7,7 @@
 #include "ngx_module/conf.h"
 #include "ngx_module/limit_charge.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/respond.h"
 
 namespace headgate::edge {
 
@@ -32,39 +33,16 @@ bool is_ours(const ngx_str_t& name) noexcept {
     const u_char first = name.data[0] | 0x20;
     return (first == 'r' || first == 'x') &&
            std::any_of(std::begin(kNames), std::end(kNames), [&name](std::string_view own) {
-               return name.len == own.size() &&
-                      ngx_strncasecmp(name.data, reinterpret_cast<u_char*>(const_cast<char*>(own.data())), name.len) ==
-                          0;
+               return name.len == own.size() && ngx_strncasecmp(name.data, bytes_of(own), name.len) == 0;
            });
 }
 
 void remove_headers_of_upstream(ngx_http_request_t* r) noexcept {
-    for (ngx_list_part_t* part = &r->headers_out.headers.part; part != nullptr; part = part->next) {
-        auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            if (is_ours(headers[i].key)) {
-                headers[i].hash = 0;
-            }
+    for_each_header(r->headers_out.headers, [](ngx_table_elt_t& header) {
+        if (is_ours(header.key)) {
+            header.hash = 0;
         }
-    }
-}
-
-// `value` lies in the pool, or lives as long as the configuration.
-void push(ngx_http_request_t* r, HeaderName name, std::string_view value) noexcept {
-    auto* header = static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_out.headers));
-    if (header == nullptr) {
-        return;
-    }
-    const auto text = [](std::string_view from) {
-        return ngx_str_t{from.size(), reinterpret_cast<u_char*>(const_cast<char*>(from.data()))};
-    };
-    header->hash = 1;
-    header->key = text(kNames[name]);
-    header->value = text(value);
-    header->lowcase_key = nullptr;
-#if (nginx_version >= 1023000)
-    header->next = nullptr;
-#endif
+    });
 }
 
 }  // namespace
@@ -119,12 +97,12 @@ void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
     }
     remove_headers_of_upstream(r);
     const auto push_since = [r, &at](HeaderName name, char* end) {
-        push(r, name, {at, static_cast<std::size_t>(end - at)});
+        push_header(r, kNames[name], {at, static_cast<std::size_t>(end - at)});
         at = end;
     };
     for (const LimitReport* report = ctx->reports; report != nullptr; report = report->next) {
         if (report->shown) {
-            push(r, kPolicy, report->charge->windows->policy());
+            push_header(r, kNames[kPolicy], report->charge->windows->policy());
             push_since(kLimit, write_ratelimit(at, report->charge->windows->windows(), report->states));
         }
     }
