@@ -68,14 +68,14 @@ fuzz:
 	@scripts/fuzz.sh
 
 # The module's tests under memcheck, in a bounded form: each file takes a few minutes' processor time.
-VALGRIND_T ?= t/10-*.t t/11-*.t t/13-*.t t/17-*.t t/19-*.t t/20-*.t
+VALGRIND_T ?= t/10-*.t t/11-*.t t/13-*.t t/17-*.t t/19-*.t t/20-*.t t/62-*.t
 valgrind:
 	@scripts/install_deps.sh build run test valgrind
 	@$(MAKE) --no-print-directory module
 	@HEADGATE_TEST_VALGRIND=1 prove -j$(JOBS) --timer -It/lib $(or $(T),$(VALGRIND_T))
 
 # The same tests with another nginx, built from its sources: NGINX_SOURCE=DIR, a release or its repository.
-MAINLINE_T ?= t/0[056]-*.t t/1*.t t/20-*.t t/30-*.t t/36-*.t t/61-*.t
+MAINLINE_T ?= t/0[056]-*.t t/1*.t t/20-*.t t/30-*.t t/36-*.t t/6[12]-*.t
 test-mainline:
 	@scripts/install_deps.sh build run test
 	@NGINX_SOURCE=$(NGINX_SOURCE) scripts/build_module.sh mainline

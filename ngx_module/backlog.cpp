@@ -43,39 +43,28 @@ Backlog::Backlog(RedisService& redis, BacklogShared& shared, int shards, ngx_log
       shared_(shared),
       shards_(shards),
       log_(log),
-      looks_(std::make_unique<Look[]>(static_cast<std::size_t>(shards))) {
+      looks_(std::make_unique<Look[]>(static_cast<std::size_t>(shards))),
+      timer_(this, on_timer, WorkerTimer::OnQuit::kDropped, log) {
     for (int shard = 0; shard < shards; ++shard) {
         looks_[static_cast<std::size_t>(shard)] = {this, shard};
-    }
-    timer_ident_.data = this;
-    timer_ident_.fd = -1;
-    timer_.handler = on_timer;
-    timer_.data = &timer_ident_;
-    timer_.log = log;
-    timer_.cancelable = 1;
-}
-
-Backlog::~Backlog() {
-    if (timer_.timer_set) {
-        ngx_del_timer(&timer_);
     }
 }
 
 void Backlog::touch() noexcept {
     touched_ = true;
-    if (!timer_.timer_set && !ngx_exiting) {
+    if (!timer_.is_set() && !ngx_exiting) {
         touched_ = false;
-        ngx_add_timer(&timer_, kLookMs);
+        timer_.set(kLookMs);
         look();
     }
 }
 
-void Backlog::on_timer(ngx_event_t* event) noexcept {
-    auto* self = static_cast<Backlog*>(static_cast<ngx_connection_t*>(event->data)->data);
+void Backlog::on_timer(void* data) noexcept {
+    auto* self = static_cast<Backlog*>(data);
     if (!std::exchange(self->touched_, false) || ngx_exiting) {
         return;  // touch() begins again
     }
-    ngx_add_timer(event, kLookMs);
+    self->timer_.set(kLookMs);
     self->look();
 }
 

@@ -10,7 +10,6 @@
 
 #include "common/batch_scanner.h"
 #include "common/problem.h"
-#include "common/sha256.h"
 #include "ngx_module/event_command.h"
 #include "ngx_module/limit_rest.h"
 #include "ngx_module/publish_answer.h"
