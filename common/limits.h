@@ -29,6 +29,7 @@ inline constexpr std::size_t kSecretBytesMin = 32;  // HS256: never shorter than
 inline constexpr std::size_t kKeyIdBytesMax = 128;
 inline constexpr std::size_t kKeySetBytesMax = 64 * 1024;  // of a JWKS or PEM file's text
 inline constexpr std::size_t kKeySetKeysMax = 100;
+inline constexpr std::size_t kTokenKeysTriedMax = 8;  // signatures that are verified for one token
 inline constexpr std::size_t kRsaBitsMin = 2048;   // RFC 7518, 3.3
 inline constexpr std::size_t kRsaBitsMax = 16384;  // what OpenSSL verifies at most
 inline constexpr std::size_t kScopesMax = 64;

@@ -16,7 +16,8 @@ std::int64_t clock_ms() noexcept { return static_cast<std::int64_t>(ngx_current_
 // Might a key that is not there have made a difference?
 bool depends_on_keys(AuthStatus status) noexcept {
     return status == AuthStatus::kUnknownKid || status == AuthStatus::kBadAlgorithm ||
-           status == AuthStatus::kBadSignature || status == AuthStatus::kBadIssuer;
+           status == AuthStatus::kBadSignature || status == AuthStatus::kTooManyKeys ||
+           status == AuthStatus::kBadIssuer;
 }
 
 struct RemoteState {
