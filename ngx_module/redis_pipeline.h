@@ -24,8 +24,13 @@ enum class RedisOutcome : std::uint8_t {
 
 // Owned by the pipeline from push() until it has been told; allocated with new.
 struct RedisCommand {
+    using Done = void (*)(void* asker, RedisOutcome outcome, const redisReply* reply);
+
+    // A command that owns what it says; nullptr when there is no memory. Without `done` nobody is told.
+    [[nodiscard]] static RedisCommand* of_bytes(std::string bytes, void* asker, Done done) noexcept;
+
     // The askers' side. `done` is called exactly once, unless the command was abandoned before.
-    void (*done)(void* asker, RedisOutcome outcome, const redisReply* reply) = nullptr;
+    Done done = nullptr;
     void* asker = nullptr;
     // Called exactly once, when the last borrowed byte has been written or never will be.
     void (*released)(void* lender) = nullptr;
