@@ -56,7 +56,7 @@ void RedisCluster::refresh() noexcept {
 // ---- the map ----------------------------------------------------------------------------------
 
 void RedisCluster::hello(std::vector<std::string>& commands) {
-    std::string auth = auth_command(world_.conf);
+    std::string auth = auth_command(world_.conf.login);
     map_has_auth_ = !auth.empty();
     if (map_has_auth_) {
         commands.push_back(std::move(auth));

@@ -22,8 +22,7 @@ class RedisService {
     [[nodiscard]] bool send(RedisCommand* command, std::string_view key, RedisHops* hops = nullptr) noexcept;
     // The same for a command that owns its bytes; nullptr when it was not taken.
     [[nodiscard]] RedisCommand* send_bytes(std::string bytes, std::string_view key, void* asker,
-                                           void (*done)(void* asker, RedisOutcome outcome,
-                                                        const redisReply* reply)) noexcept;
+                                           RedisCommand::Done done) noexcept;
     // Was the reply a redirection of a cluster? Then nothing ran, what it says has been learned, and the asker builds
     // the command again and sends it with the same `hops`. False: it is an answer, or there were too many of them.
     [[nodiscard]] bool redirected(const redisReply* reply, RedisHops& hops) noexcept;
@@ -42,6 +41,7 @@ class RedisService {
     static void on_meta(void* service, RedisOutcome outcome, const redisReply* reply) noexcept;
     void ask_meta() noexcept;
 
+    RedisTlsSessions tls_sessions_;
     RedisConn::World world_;
     RedisMeta meta_;
     bool asking_meta_ = false;
