@@ -95,13 +95,8 @@ bool RedisService::send(RedisCommand* command, std::string_view key, RedisHops* 
     if (cluster_ == nullptr) {
         return node_->send(command, slot, false);
     }
-    if (!cluster_->send(command, slot, hops)) {
-        return false;
-    }
-    if (hops != nullptr) {
-        hops->asked = command->node;
-    }
-    return true;
+    command->hops = hops;
+    return cluster_->send(command, slot);
 }
 
 RedisCommand* RedisService::send_bytes(std::string bytes, std::string_view key, void* asker,

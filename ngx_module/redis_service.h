@@ -25,6 +25,8 @@ class RedisService {
                                            RedisCommand::Done done) noexcept;
     // Was the reply a redirection of a cluster? Then nothing ran, what it says has been learned, and the asker builds
     // the command again and sends it with the same `hops`. False: it is an answer, or there were too many of them.
+    // TRYAGAIN is one as well: keys are on their way to another node, and send() waits a little (hops.pause_ms), a few
+    // times, and all together no longer than a reply may take.
     [[nodiscard]] bool redirected(const redisReply* reply, RedisHops& hops) noexcept;
     // Loads a script where `key` lives, ahead of a command that is sent next. False: not connected.
     [[nodiscard]] bool load_script(std::string_view script, std::string_view key) noexcept;
