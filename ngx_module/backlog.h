@@ -47,8 +47,7 @@ class Backlog {
 
     void look() noexcept;
     [[nodiscard]] bool take_turn() noexcept;
-    void ask(std::string command, std::string_view key, int shard,
-             void (*done)(void* look, RedisOutcome outcome, const redisReply* reply));
+    void ask(std::string command, std::string_view key, int shard, RedisCommand::Done done);
 
     // Who asked for a reply.
     struct Look {

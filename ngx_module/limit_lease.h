@@ -68,7 +68,6 @@ class Leases {
     // The request neither asks nor waits any longer.
     static void leave(RequestCtx* ctx) noexcept;
 
-    [[nodiscard]] std::size_t expiries() const noexcept { return expiries_.size(); }
 
  private:
     struct Expiry {

@@ -112,7 +112,7 @@ std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable
         case Variable::kEventId:
             return ctx->published ? std::string_view(ctx->event.id, kEventIdBytes) : std::string_view();
         case Variable::kShard:
-            return ctx->event.shard < 0 ? "" : number(r, ctx->event.shard);
+            return ctx->published ? number(r, ctx->event.shard) : "";
         case Variable::kRedisTime:
             break;
     }
