@@ -6,13 +6,14 @@
 #include <openssl/rand.h>
 
 #include <cstddef>
+#include <span>
 #include <stdexcept>
+
+#include "common/hmac.h"
 
 namespace headgate {
 
 namespace {
-
-constexpr char kHexDigits[] = "0123456789abcdef";
 
 constexpr bool is_dash_position(std::size_t i) noexcept { return i == 8 || i == 13 || i == 18 || i == 23; }
 
@@ -29,14 +30,14 @@ void uuid7_format(std::int64_t epoch_ms, const std::array<unsigned char, 10>& ra
     }
     bytes[6] = static_cast<unsigned char>(0x70 | (bytes[6] & 0x0f));  // version 7
     bytes[8] = static_cast<unsigned char>(0x80 | (bytes[8] & 0x3f));  // the variant of RFC 9562
-    char* at = out;
-    for (int i = 0; i < 16; ++i) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) {
-            *at++ = '-';
-        }
-        *at++ = kHexDigits[bytes[i] >> 4];
-        *at++ = kHexDigits[bytes[i] & 15u];
+    const std::span<const unsigned char> all(bytes);
+    char* at = hex_encode_into(all.first(4), out);
+    for (const std::size_t first : {4, 6, 8}) {
+        *at++ = '-';
+        at = hex_encode_into(all.subspan(first, 2), at);
     }
+    *at++ = '-';
+    hex_encode_into(all.subspan(10), at);
 }
 
 std::string uuid7(std::int64_t epoch_ms) {

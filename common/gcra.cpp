@@ -3,6 +3,7 @@
 #include "common/gcra.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 namespace headgate {
@@ -104,16 +105,18 @@ void append_ratelimit_policy(std::string& out, std::span<const RateWindow> windo
     out += text;
 }
 
-void append_ratelimit(std::string& out, std::span<const RateWindow> windows, std::span<const WindowState> states) {
-    std::string text;
+char* write_ratelimit(char* out, std::span<const RateWindow> windows, std::span<const WindowState> states) noexcept {
+    const auto write = [&out](std::string_view text) { out = std::copy(text.begin(), text.end(), out); };
+    const auto write_number = [&out](std::int64_t number) { out = std::to_chars(out, out + 20, number).ptr; };
     for (std::size_t i = 0; i < windows.size(); ++i) {
-        append_policy_name(text, windows[i]);
-        text += ";r=";
-        append_number(text, states[i].free);
-        text += ";t=";
-        append_number(text, ceil_seconds(states[i].full_us));
+        write(i == 0 ? "\"" : ", \"");
+        write(window_policy_name(windows[i]));
+        write("\";r=");
+        write_number(states[i].free);
+        write(";t=");
+        write_number(ceil_seconds(states[i].full_us));
     }
-    out += text;
+    return out;
 }
 
 std::size_t tightest_window(std::span<const RateWindow> windows, std::span<const WindowState> states) noexcept {

@@ -11,6 +11,7 @@
 // cost(burst).
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <span>
 #include <string>
@@ -41,10 +42,12 @@ LimitDecision gcra_charge(std::span<const RateWindow> windows, std::span<std::in
 // What n units cost in a window, in µs; n is at most its burst.
 [[nodiscard]] std::int64_t gcra_cost_us(const RateWindow& window, std::int64_t n) noexcept;
 
-// Values of the headers. Appended to `out`.
+// Values of the headers. The policy never changes, and is appended to `out`; what is left goes with every response: it
+// is written to `out`, at most kRatelimitWindowBytesMax for each window, and the new end returned.
 void append_ratelimit_policy(std::string& out, std::span<const RateWindow> windows);  // "minute";q=60;w=60, …
-void append_ratelimit(std::string& out, std::span<const RateWindow> windows,
-                      std::span<const WindowState> states);  // "minute";r=59;t=1, …
+inline constexpr std::size_t kRatelimitWindowBytesMax = 16 + 2 * 20;                  // 20: of a number
+char* write_ratelimit(char* out, std::span<const RateWindow> windows,
+                      std::span<const WindowState> states) noexcept;  // "minute";r=59;t=1, …
 // The window with the smallest share left: the one that X-RateLimit-* describe.
 [[nodiscard]] std::size_t tightest_window(std::span<const RateWindow> windows,
                                           std::span<const WindowState> states) noexcept;

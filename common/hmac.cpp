@@ -137,6 +137,20 @@ Sha256Digest sha256(std::string_view first, std::string_view second) noexcept {
     return finish(context);
 }
 
+Sha256::Sha256() noexcept : context_(EVP_MD_CTX_new()) {
+    require(context_ != nullptr && EVP_DigestInit_ex2(context_, sha256_algorithm(), nullptr) == 1);
+}
+
+Sha256::~Sha256() { EVP_MD_CTX_free(context_); }
+
+void Sha256::update(std::string_view bytes) noexcept { headgate::update(context_, bytes); }
+
+Sha256Digest Sha256::finish() noexcept {
+    const Sha256Digest digest = headgate::finish(context_);
+    require(EVP_DigestInit_ex2(context_, nullptr, nullptr) == 1);
+    return digest;
+}
+
 struct HmacStates {
     DigestContext inner{EVP_MD_CTX_new()};
     DigestContext outer{EVP_MD_CTX_new()};
@@ -207,29 +221,22 @@ void HmacKey::sign_into(std::string_view text, unsigned char (&out)[64]) const n
     finish_into(context, out);
 }
 
-std::string hex_encode(std::string_view bytes) {
-    std::string text;
-    text.reserve(bytes.size() * 2);
-    for (const char signed_byte : bytes) {
-        const auto byte = static_cast<unsigned char>(signed_byte);
-        text += kHexDigits[byte >> 4];
-        text += kHexDigits[byte & 15u];
+char* hex_encode_into(std::span<const unsigned char> bytes, char* out) noexcept {
+    for (const unsigned char byte : bytes) {
+        *out++ = kHexDigits[byte >> 4];
+        *out++ = kHexDigits[byte & 15u];
     }
+    return out;
+}
+
+std::string hex_encode(std::string_view bytes) {
+    std::string text(bytes.size() * 2, '\0');
+    hex_encode_into({reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()}, text.data());
     return text;
 }
 
 std::string hex_encode(const Sha256Digest& digest) {
-    char text[64];
-    hex_encode_into(digest, text);
-    return {text, sizeof text};
-}
-
-void hex_encode_into(const Sha256Digest& digest, char (&out)[64]) noexcept {
-    char* at = out;
-    for (const unsigned char byte : digest) {
-        *at++ = kHexDigits[byte >> 4];
-        *at++ = kHexDigits[byte & 15u];
-    }
+    return hex_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
 }
 
 bool equal_constant_time(std::string_view a, std::string_view b) noexcept {

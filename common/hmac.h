@@ -5,8 +5,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+
+struct evp_md_ctx_st;
 
 namespace headgate {
 
@@ -14,6 +17,23 @@ using Sha256Digest = std::array<unsigned char, 32>;
 
 [[nodiscard]] Sha256Digest sha256(std::string_view bytes) noexcept;
 [[nodiscard]] Sha256Digest sha256(std::string_view first, std::string_view second) noexcept;
+
+// SHA-256 of what comes in pieces: bodies that lie in several buffers or in a file.
+class Sha256 {
+ public:
+    // If OpenSSL cannot compute a digest, now or later, the process aborts rather than compare a wrong one.
+    Sha256() noexcept;
+    ~Sha256();
+    Sha256(const Sha256&) = delete;
+    Sha256& operator=(const Sha256&) = delete;
+
+    void update(std::string_view bytes) noexcept;
+    // The digest of all pieces since the last finish(). The next piece begins another one.
+    [[nodiscard]] Sha256Digest finish() noexcept;
+
+ private:
+    evp_md_ctx_st* const context_;
+};
 
 struct HmacStates;  // the inner and outer digest contexts, keyed; hmac.cpp
 
@@ -62,7 +82,8 @@ class HmacKey {
 
 [[nodiscard]] std::string hex_encode(std::string_view bytes);  // lowercase
 [[nodiscard]] std::string hex_encode(const Sha256Digest& digest);
-void hex_encode_into(const Sha256Digest& digest, char (&out)[64]) noexcept;
+// Writes two characters for each byte and returns the new end.
+char* hex_encode_into(std::span<const unsigned char> bytes, char* out) noexcept;
 
 // True when equal; the time depends on the lengths only (CRYPTO_memcmp).
 [[nodiscard]] bool equal_constant_time(std::string_view a, std::string_view b) noexcept;

@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "common/api_key.h"
-#include "common/base64url.h"
 #include "common/key_formats.h"
 #include "common/limits.h"
 #include "common/strict_json.h"
@@ -66,12 +65,6 @@ Result<KeySet> restricted_to(KeySet set, JwtAlgorithm algorithm) {
 }
 
 }  // namespace
-
-std::string thumbprint_of_secret(std::string_view secret) {
-    const std::string encoded = base64url_encode(secret);
-    const Sha256Digest digest = sha256(R"({"k":")" + encoded, R"(","kty":"oct"})");
-    return base64url_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
-}
 
 Result<KeySet> key_set_from_secret(std::string_view file_text, JwtAlgorithm algorithm) {
     const std::string name(jwt_algorithm_name(algorithm));

@@ -30,9 +30,6 @@ struct KeySet {
     std::vector<std::string> skipped;
 };
 
-// RFC 7638 thumbprint of a symmetric key: base64url(SHA-256({"k":"…","kty":"oct"})).
-[[nodiscard]] std::string thumbprint_of_secret(std::string_view secret);
-
 // The text of a secret file, for an explicit alg=HS256, HS384 or HS512. Refused: shorter than the hash, or
 // looking like a PEM, DER, JWK or SSH key (leading white space included).
 [[nodiscard]] Result<KeySet> key_set_from_secret(std::string_view file_text, JwtAlgorithm algorithm);

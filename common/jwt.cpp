@@ -17,18 +17,18 @@ namespace headgate {
 
 namespace {
 
-constexpr std::array<std::string_view, 12> kStatusNames = {
-    "ok",      "malformed",     "too_large",  "bad_algorithm", "unknown_kid",   "bad_signature",
+constexpr std::array<std::string_view, 13> kStatusNames = {
+    "ok",      "malformed",     "too_large",  "bad_algorithm", "unknown_kid",   "bad_signature", "too_many_keys",
     "expired", "not_yet_valid", "bad_issuer", "bad_audience",  "missing_claim", "bad_claim"};
 
 JwtVerification refused(JwtStatus status) { return {.status = status, .claims = {}, .claim = {}, .source = nullptr}; }
 
-// Calls take(source, key) for every key that may have signed the token, until it returns true.
-// What is returned says why there was none, kBadSignature when there were some.
+// Calls take(source, key) for every key that may have signed the token, until it returns true or has been called as
+// often as it may be. What is returned says why there was none, kBadSignature when there were some.
 template <typename Take>
 JwtStatus for_each_candidate(const std::vector<const JwtSource*>& sources, const JwtHeader& header, Take take) {
     bool kid_known = !header.has_kid;
-    bool algorithm_fits = false;
+    std::size_t tried = 0;
     for (const JwtSource* source : sources) {
         for (const VerificationKey& key : source->keys.keys) {
             if (header.has_kid && key.kid != header.kid()) {
@@ -38,13 +38,15 @@ JwtStatus for_each_candidate(const std::vector<const JwtSource*>& sources, const
             if (!key.algorithms.contains(header.algorithm)) {
                 continue;
             }
-            algorithm_fits = true;
+            if (tried++ == limits::kTokenKeysTriedMax) {
+                return JwtStatus::kTooManyKeys;
+            }
             if (take(*source, key)) {
                 return JwtStatus::kOk;
             }
         }
     }
-    return !kid_known ? JwtStatus::kUnknownKid : !algorithm_fits ? JwtStatus::kAlgorithm : JwtStatus::kBadSignature;
+    return !kid_known ? JwtStatus::kUnknownKid : tried == 0 ? JwtStatus::kAlgorithm : JwtStatus::kBadSignature;
 }
 
 }  // namespace

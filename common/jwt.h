@@ -28,6 +28,7 @@ enum class JwtStatus : std::uint8_t {
     kAlgorithm,     // "bad_algorithm": none, unknown, not allowed, or not the key's
     kUnknownKid,    // "unknown_kid"
     kBadSignature,  // "bad_signature"
+    kTooManyKeys,   // "too_many_keys": none of the first limits::kTokenKeysTriedMax that may have signed it did
     kExpired,       // "expired"
     kNotYetValid,   // "not_yet_valid": nbf, or iat too far ahead
     kBadIssuer,     // "bad_issuer"
@@ -76,7 +77,9 @@ struct JwtVerification {
 };
 
 // `sources` in the order in which they are tried; none is null. A token without kid is tried on every key
-// that its alg fits, one with kid only on the keys of that name. Leaves OpenSSL's error queue as it was.
+// that its alg fits, one with kid only on the keys of that name (RFC 7515, section 4.1.4 and appendix D), and either on
+// the first limits::kTokenKeysTriedMax of them: what a forged token costs does not grow with the key sets. Leaves
+// OpenSSL's error queue as it was.
 // Any thread. Throws nothing but std::bad_alloc.
 [[nodiscard]] JwtVerification verify_jwt(std::string_view token, const std::vector<const JwtSource*>& sources,
                                          const JwtPolicy& policy, std::int64_t now_seconds);

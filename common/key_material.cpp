@@ -39,6 +39,12 @@ using Params = std::unique_ptr<OSSL_PARAM, OpensslDeleter<OSSL_PARAM_free>>;
 
 tl::unexpected<Error> refuse(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
 
+// RFC 7638, section 3: of the JSON of the members that a key of this type must have, in this order.
+std::string thumbprint_of(std::string_view json) {
+    const Sha256Digest digest = sha256(json);
+    return base64url_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
+}
+
 Sha2 hash_of(JwtAlgorithm algorithm) noexcept {
     switch (algorithm) {
         case JwtAlgorithm::kHs384:
@@ -201,6 +207,10 @@ class KeyMaterial::Verifier {
     std::atomic<EVP_PKEY_CTX*> idle_ = nullptr;  // owned
 };
 
+std::string thumbprint_of_secret(std::string_view secret) {
+    return thumbprint_of(R"({"k":")" + base64url_encode(secret) + R"(","kty":"oct"})");
+}
+
 KeyMaterial::KeyMaterial() = default;
 KeyMaterial::~KeyMaterial() = default;
 
@@ -216,8 +226,7 @@ KeyMaterial::Made KeyMaterial::from_secret(std::string_view secret) {
             material->algorithms_.insert(static_cast<JwtAlgorithm>(i));
         }
     }
-    const Sha256Digest digest = sha256(R"({"k":")" + base64url_encode(secret), R"(","kty":"oct"})");
-    material->thumbprint_ = base64url_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
+    material->thumbprint_ = thumbprint_of_secret(secret);
     return material;
 }
 
@@ -315,8 +324,7 @@ KeyMaterial::Made KeyMaterial::from_key(EvpKey key, AlgorithmSet algorithms, con
     if (!right) {
         return fail(ErrorCode::kInternal, "OpenSSL does not take the key");
     }
-    const Sha256Digest digest = sha256(thumbprint_json);
-    material->thumbprint_ = base64url_encode({reinterpret_cast<const char*>(digest.data()), digest.size()});
+    material->thumbprint_ = thumbprint_of(thumbprint_json);
     return material;
 }
 

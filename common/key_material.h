@@ -21,6 +21,9 @@
 
 namespace headgate {
 
+// What KeyMaterial::thumbprint() says of a secret: base64url(SHA-256({"k":"…","kty":"oct"})) (RFC 7638).
+[[nodiscard]] std::string thumbprint_of_secret(std::string_view secret);
+
 enum class EcCurve : std::uint8_t { kP256, kP384, kP521 };
 
 // Immutable once made, safe to share between threads. Nothing here leaves anything on OpenSSL's error queue.

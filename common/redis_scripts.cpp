@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <initializer_list>
 
+#include "common/hmac.h"
+
 namespace headgate {
 
 namespace {
@@ -207,10 +209,7 @@ std::array<char, 40> sha1_hex(std::string_view text) noexcept {
         std::abort();
     }
     std::array<char, 40> hex;
-    for (std::size_t i = 0; i < sizeof digest; ++i) {
-        hex[2 * i] = "0123456789abcdef"[digest[i] >> 4];
-        hex[2 * i + 1] = "0123456789abcdef"[digest[i] & 15u];
-    }
+    hex_encode_into(digest, hex.data());
     return hex;
 }
 

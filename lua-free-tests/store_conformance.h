@@ -235,6 +235,7 @@ inline int drop_world(void** state) {
 
 #define WORLD_TEST(name) cmocka_unit_test_setup_teardown(name, make_world, drop_world)
 
+#include "lua-free-tests/store_conformance_changes.h"
 #include "lua-free-tests/store_conformance_delivery.h"
 #include "lua-free-tests/store_conformance_ingest.h"
 #include "lua-free-tests/store_conformance_rows.h"
@@ -243,7 +244,7 @@ namespace headgate::conformance {
 
 inline std::vector<CMUnitTest> store_conformance_tests() {
     std::vector<CMUnitTest> tests;
-    for (const auto& group : {row_tests(), ingest_tests(), delivery_tests()}) {
+    for (const auto& group : {row_tests(), change_tests(), ingest_tests(), delivery_tests()}) {
         tests.insert(tests.end(), group.begin(), group.end());
     }
     return tests;

@@ -106,8 +106,8 @@ inline void test_revocations_until_they_may_be_forgotten(void** state) {
 inline void test_webhook_round_trip_with_secrets(void** state) {
     World& world = world_of(state);
     Webhook given = world.sample_webhook("wh-1");
-    given.payload_format = PayloadFormat::kStandard;
     given.ordering = "key";
+    choose_everything(given);
     assert_int_equal(code_of(world.store->create_webhook(given)), kOk);
     assert_int_equal(code_of(world.store->create_webhook(given)), kConflict);
     assert_int_equal(code_of(world.store->create_webhook(world.sample_webhook("wh-2", "org-z"))), kNotFound);
@@ -120,12 +120,13 @@ inline void test_webhook_round_trip_with_secrets(void** state) {
                 webhook->secrets[1].expires_at == kNow + 5000);
     assert_true(webhook->retry.schedule_ms == given.retry.schedule_ms && webhook->retry.max_retries == 3);
     assert_true(webhook->retry.backoff_multiplier == 2.5 && webhook->retry.retry_delay_ms == 5);
-    assert_true(webhook->payload_format == PayloadFormat::kStandard && webhook->ordering == "key");
+    assert_true(chose_everything(*webhook) && webhook->ordering == "key" && !webhook->failing_since);
     assert_true(webhook->timeout_ms == 12'345 && webhook->max_in_flight == 7 && webhook->filters == given.filters);
     assert_true(webhook->is_active && webhook->version == 1 && !webhook->last_triggered_at);
     auto target = world.store->delivery_target("wh-1");
     assert_int_equal(code_of(target), kOk);
     assert_true(target->webhook.secrets[0].key_bytes == given.secrets[0].key_bytes);
+    assert_true(chose_everything(target->webhook));
     assert_true(target->allow_networks == std::vector<std::string>{"10.0.0.0/8"} && !target->is_deleted);
     assert_int_equal(code_of(world.store->delivery_target("wh-9")), kNotFound);
 }
@@ -212,10 +213,17 @@ inline void test_store_reopened_keeps_everything(void** state) {
 
 inline void test_store_keeps_no_secret_in_the_clear(void** state) {
     World& world = world_of(state);
-    world.add_webhook("wh-1");
+    Webhook webhook = world.sample_webhook("wh-1");
+    webhook.ed25519_seed = kSeed;
+    World::require(world.store->create_webhook(webhook).has_value());
+    webhook.headers[0].second = "Bearer another-secret-header-value";
+    World::require(world.store->update_webhook(webhook, std::nullopt).has_value());
+    World::require(world.store->add_webhook_secret("org-a", "wh-1", {"third-webhook-secret", kNow, std::nullopt}, kNow)
+                       .has_value());
     std::string raw = world.factory->raw_bytes();
     assert_true(raw.find("https://example.com/wh-1") != std::string::npos);  // this does look at the rows
-    for (const char* secret : {"very-secret-header-value", "new-webhook-secret", "old-webhook-secret"}) {
+    for (const char* secret : {"very-secret-header-value", "new-webhook-secret", "old-webhook-secret", "ed25519-seed",
+                               "another-secret-header-value", "third-webhook-secret"}) {
         assert_true(raw.find(secret) == std::string::npos);
     }
 }

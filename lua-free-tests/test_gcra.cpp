@@ -259,7 +259,8 @@ void test_ratelimit_headers(void**) {
     limiter.charge(kStartUs, 1);
     std::string policy = "RateLimit-Policy: ", limit = "RateLimit: ";
     append_ratelimit_policy(policy, limiter.windows);
-    append_ratelimit(limit, limiter.windows, limiter.states);
+    char values[2 * kRatelimitWindowBytesMax];
+    limit.append(values, write_ratelimit(values, limiter.windows, limiter.states));
     assert_string_equal(policy.c_str(), R"(RateLimit-Policy: "minute";q=60;w=60, "hour";q=1000;w=3600)");
     assert_string_equal(limit.c_str(), R"(RateLimit: "minute";r=59;t=1, "hour";r=49;t=4)");
     assert_int_equal(ceil_seconds(0), 0);

@@ -34,31 +34,36 @@ void test_large_entries_of_many_streams_are_read_in_turns(void**) {
     assert_int_equal(pending, 0);
 }
 
-// A passing failure of the store that names no cause put good events in quarantine.
-void test_unexplained_failures_that_pass_cost_no_event(void**) {
+// What became of events while the matcher failed without naming a cause.
+struct UnexplainedFailures {
     std::size_t missing = 1;
     std::uint64_t quarantined = 1, errors = 0;
-    {
+
+    explicit UnexplainedFailures(const std::function<void(Pipeline&)>& publish) {
         Pipeline pipeline;
-        pipeline.matcher.failures = 3;
-        pipeline.publish_many(20);
+        publish(pipeline);
         pipeline.start();
         pipeline.run_until_empty();
         missing = pipeline.missing();
         quarantined = pipeline.counters().quarantined;
         errors = pipeline.counters().persist_errors;
     }
-    assert_int_equal(missing, 0);
-    assert_int_equal(quarantined, 0);
-    assert_int_equal(errors, 3);
+};
+
+// A passing failure of the store that names no cause put good events in quarantine.
+void test_unexplained_failures_that_pass_cost_no_event(void**) {
+    const UnexplainedFailures seen([](Pipeline& pipeline) {
+        pipeline.matcher.failures = 3;
+        pipeline.publish_many(20);
+    });
+    assert_int_equal(seen.missing, 0);
+    assert_int_equal(seen.quarantined, 0);
+    assert_int_equal(seen.errors, 3);
 }
 
 // One that stays is found in the end: nothing holds up the others for ever.
 void test_unexplained_failure_that_stays_costs_only_its_own_events(void**) {
-    std::size_t missing = 1;
-    std::uint64_t quarantined = 0, errors = 0;
-    {
-        Pipeline pipeline;
+    const UnexplainedFailures seen([](Pipeline& pipeline) {
         Organization org;
         org.id = org.name = "org-b";
         World::require(pipeline.store->create_org(org).has_value());
@@ -67,15 +72,10 @@ void test_unexplained_failure_that_stays_costs_only_its_own_events(void**) {
         pipeline.matcher.failures = 1'000'000;
         pipeline.publish_many(9);
         for (int i = 0; i < 3; i++) pipeline.redis.command(pipeline.entry({.org = "org-b"}, i));
-        pipeline.start();
-        pipeline.run_until_empty();
-        missing = pipeline.missing();
-        quarantined = pipeline.counters().quarantined;
-        errors = pipeline.counters().persist_errors;
-    }
-    assert_int_equal(missing, 0);
-    assert_int_equal(quarantined, 3);
-    assert_int_equal(errors, 2);
+    });
+    assert_int_equal(seen.missing, 0);
+    assert_int_equal(seen.quarantined, 3);
+    assert_int_equal(seen.errors, 2);
 }
 
 // A refusal counted as an answer: /health stayed good while nothing could be read.

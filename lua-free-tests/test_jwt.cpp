@@ -208,6 +208,34 @@ void test_verify_jwt_kid_chooses_the_key(void**) {
     assert_true(without.claims.kid == thumbprint_of_secret(other_secret));
 }
 
+// At the bound and beyond it, within a source and across sources. A kid, or another alg, takes keys out of the count.
+void test_verify_jwt_tries_a_bounded_number_of_keys(void**) {
+    constexpr std::size_t kMax = limits::kTokenKeysTriedMax;
+    const auto secret_of = [](std::size_t i) { return std::string(63, 'b') + static_cast<char>('0' + i); };
+    JwtSource one, front, back;
+    front.keys = source_of(std::string(64, 'y')).keys;
+    front.keys.keys[0].algorithms = {JwtAlgorithm::kHs384};  // does not count
+    for (std::size_t i = 0; i <= kMax; ++i) {
+        const VerificationKey key = source_of(secret_of(i)).keys.keys[0];
+        one.keys.keys.push_back(key);
+        (i < kMax / 2 ? front : back).keys.keys.push_back(key);
+    }
+    for (const std::vector<const JwtSource*>& sources : {std::vector<const JwtSource*>{&one}, {&front, &back}}) {
+        const auto verify_with = [&sources](std::string_view secret, std::string_view header = kHeader) {
+            return verify_jwt(token_of(header, payload_with(""), secret), sources, {}, kNow).status;
+        };
+        assert_status(verify_with(secret_of(kMax - 1)), JwtStatus::kOk);
+        assert_status(verify_with(secret_of(kMax)), JwtStatus::kTooManyKeys);
+        assert_status(verify_with("nobody's"), JwtStatus::kTooManyKeys);
+        const std::string named = R"({"alg":"HS256","kid":")" + thumbprint_of_secret(secret_of(kMax)) + "\"}";
+        assert_status(verify_with(secret_of(kMax), named), JwtStatus::kOk);
+        assert_status(verify_with("nobody's", named), JwtStatus::kBadSignature);
+    }
+    one.keys.keys.pop_back();
+    assert_status(verify_jwt(token_of(kHeader, payload_with(""), "nobody's"), {&one}, {}, kNow).status,
+                  JwtStatus::kBadSignature);
+}
+
 void test_verify_jwt_policy_algorithms(void**) {
     JwtPolicy policy;
     policy.algorithms = {JwtAlgorithm::kRs256};
@@ -246,6 +274,7 @@ int main() {
         cmocka_unit_test(test_verify_jwt_keys_in_the_header_are_never_used),
         cmocka_unit_test(test_verify_jwt_json_table),
         cmocka_unit_test(test_verify_jwt_kid_chooses_the_key),
+        cmocka_unit_test(test_verify_jwt_tries_a_bounded_number_of_keys),
         cmocka_unit_test(test_verify_jwt_policy_algorithms),
         cmocka_unit_test(test_verify_jwt_signature_any_changed_bit_refused),
     };

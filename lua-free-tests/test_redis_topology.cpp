@@ -5,6 +5,7 @@
 #include <string>
 
 #include "lua-free-tests/cmocka_cpp.h"
+#include "ngx_module/redis_reply.h"
 #include "ngx_module/redis_topology.h"
 
 using headgate::edge::HostPort;
@@ -202,6 +203,17 @@ void test_faults_of_a_connection(void**) {
     assert_false(headgate::edge::is_role_fault("LOADING x"));
 }
 
+void test_info_field_is_the_value_of_a_whole_name(void**) {
+    const auto field = [](std::string_view info) { return std::string(headgate::edge::info_field(info, "maxmemory")); };
+    assert_string_equal(field("# Memory\r\nused:5\r\nmaxmemory_policy:x\r\nmaxmemory:42\r\nmaxmemory:43\r\n").c_str(),
+                        "42");
+    assert_string_equal(field("maxmemory:42").c_str(), "42");
+    assert_string_equal(field("maxmemory:\r\n").c_str(), "");
+    for (const char* info : {"", "maxmemory", "total_maxmemory:1\n", "maxmemory_human:1\n", "\n\n"}) {
+        assert_string_equal(field(info).c_str(), "");
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -214,6 +226,7 @@ int main() {
         cmocka_unit_test(test_slots_number_of_nodes_is_bounded),
         cmocka_unit_test(test_sentinel_and_role_replies),
         cmocka_unit_test(test_faults_of_a_connection),
+        cmocka_unit_test(test_info_field_is_the_value_of_a_whole_name),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

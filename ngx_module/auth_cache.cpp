@@ -32,10 +32,7 @@ template <typename Entry>
 constexpr std::size_t kHeadBytes = offsetof(Entry, bytes) + sizeof(std::uint16_t);
 
 void set_views(Principal& principal, const PrincipalTexts& texts) noexcept {
-    const auto set = [&texts](ngx_str_t& to, PrincipalField field) {
-        const std::string_view text = texts[field];
-        to = {text.size(), reinterpret_cast<u_char*>(const_cast<char*>(text.data()))};
-    };
+    const auto set = [&texts](ngx_str_t& to, PrincipalField field) { to = borrowed(texts[field]); };
     set(principal.org, PrincipalField::kOrg);
     set(principal.key_id, PrincipalField::kKeyId);
     set(principal.key_prefix, PrincipalField::kKeyPrefix);

@@ -15,6 +15,7 @@ std::string_view auth_status_name(AuthStatus status) noexcept {
                                                                               "bad_algorithm",
                                                                               "unknown_kid",
                                                                               "bad_signature",
+                                                                              "too_many_keys",
                                                                               "expired",
                                                                               "not_yet_valid",
                                                                               "bad_issuer",
@@ -47,6 +48,8 @@ AuthStatus auth_status_of(JwtStatus status) noexcept {
             return AuthStatus::kUnknownKid;
         case JwtStatus::kBadSignature:
             return AuthStatus::kBadSignature;
+        case JwtStatus::kTooManyKeys:
+            return AuthStatus::kTooManyKeys;
         case JwtStatus::kExpired:
             return AuthStatus::kExpired;
         case JwtStatus::kNotYetValid:

@@ -19,7 +19,8 @@ enum class AuthStatus : std::uint8_t {
     kBadAlgorithm,
     kUnknownKid,
     kBadSignature,
-    kExpired,  // token or key
+    kTooManyKeys,  // not verified with all keys that fit
+    kExpired,      // token or key
     kNotYetValid,
     kBadIssuer,
     kBadAudience,

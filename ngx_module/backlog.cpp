@@ -17,16 +17,11 @@ constexpr ngx_msec_t kLookMs = 100;
 // What is older says nothing: Redis or the worker that looked was away, or nobody published.
 constexpr ngx_msec_t kGoodMs = 1000;
 
-// The number behind "<name>:" in INFO's text; 0 without one.
-std::uint64_t info_number(std::string_view text, std::string_view name) noexcept {
+// 0 without one.
+std::uint64_t info_number(std::string_view info, std::string_view name) noexcept {
+    const std::string_view text = info_field(info, name);
     std::uint64_t number = 0;
-    for (std::size_t at = text.find(name); at != std::string_view::npos; at = text.find(name, at + 1)) {
-        if ((at == 0 || text[at - 1] == '\n') && text.substr(at + name.size()).starts_with(':')) {
-            const char* first = text.data() + at + name.size() + 1;
-            std::from_chars(first, text.data() + text.size(), number);
-            break;
-        }
-    }
+    std::from_chars(text.data(), text.data() + text.size(), number);
     return number;
 }
 
@@ -43,39 +38,28 @@ Backlog::Backlog(RedisService& redis, BacklogShared& shared, int shards, ngx_log
       shared_(shared),
       shards_(shards),
       log_(log),
-      looks_(std::make_unique<Look[]>(static_cast<std::size_t>(shards))) {
+      looks_(std::make_unique<Look[]>(static_cast<std::size_t>(shards))),
+      timer_(this, on_timer, WorkerTimer::OnQuit::kDropped, log) {
     for (int shard = 0; shard < shards; ++shard) {
         looks_[static_cast<std::size_t>(shard)] = {this, shard};
-    }
-    timer_ident_.data = this;
-    timer_ident_.fd = -1;
-    timer_.handler = on_timer;
-    timer_.data = &timer_ident_;
-    timer_.log = log;
-    timer_.cancelable = 1;
-}
-
-Backlog::~Backlog() {
-    if (timer_.timer_set) {
-        ngx_del_timer(&timer_);
     }
 }
 
 void Backlog::touch() noexcept {
     touched_ = true;
-    if (!timer_.timer_set && !ngx_exiting) {
+    if (!timer_.is_set() && !ngx_exiting) {
         touched_ = false;
-        ngx_add_timer(&timer_, kLookMs);
+        timer_.set(kLookMs);
         look();
     }
 }
 
-void Backlog::on_timer(ngx_event_t* event) noexcept {
-    auto* self = static_cast<Backlog*>(static_cast<ngx_connection_t*>(event->data)->data);
+void Backlog::on_timer(void* data) noexcept {
+    auto* self = static_cast<Backlog*>(data);
     if (!std::exchange(self->touched_, false) || ngx_exiting) {
         return;  // touch() begins again
     }
-    ngx_add_timer(event, kLookMs);
+    self->timer_.set(kLookMs);
     self->look();
 }
 
@@ -100,9 +84,7 @@ void Backlog::look() noexcept {
             ask(std::move(length), stream, shard, on_length);
             // The shards of a cluster lie in several Redis; anywhere else the first one's answer is everybody's.
             if (shard == 0 || !redis_.joins_keys()) {
-                std::string memory;
-                RespWriter(memory).command("INFO", "memory");
-                ask(std::move(memory), stream, shard, on_memory);
+                ask(RedisMeta::memory_command(), stream, shard, on_memory);
             }
         }
     } catch (const std::exception& e) {
@@ -110,8 +92,7 @@ void Backlog::look() noexcept {
     }
 }
 
-void Backlog::ask(std::string command, std::string_view key, int shard,
-                  void (*done)(void* look, RedisOutcome outcome, const redisReply* reply)) {
+void Backlog::ask(std::string command, std::string_view key, int shard, RedisCommand::Done done) {
     ++unanswered_;
     if (redis_.send_bytes(std::move(command), key, &looks_[static_cast<std::size_t>(shard)], done) == nullptr) {
         --unanswered_;

@@ -10,6 +10,7 @@
 #include "common/limits.h"
 #include "ngx_module/ngx.h"
 #include "ngx_module/redis_pipeline.h"
+#include "ngx_module/worker_timer.h"
 
 namespace headgate::edge {
 
@@ -30,7 +31,6 @@ static_assert(std::is_trivially_destructible_v<BacklogShared>);
 class Backlog {
  public:
     Backlog(RedisService& redis, BacklogShared& shared, int shards, ngx_log_t* log);
-    ~Backlog();
     Backlog(const Backlog&) = delete;
     Backlog& operator=(const Backlog&) = delete;
 
@@ -41,14 +41,13 @@ class Backlog {
     [[nodiscard]] bool is_full(int shard, ngx_int_t entries_max) const noexcept;
 
  private:
-    static void on_timer(ngx_event_t* event) noexcept;
+    static void on_timer(void* self) noexcept;
     static void on_length(void* look, RedisOutcome outcome, const redisReply* reply) noexcept;
     static void on_memory(void* look, RedisOutcome outcome, const redisReply* reply) noexcept;
 
     void look() noexcept;
     [[nodiscard]] bool take_turn() noexcept;
-    void ask(std::string command, std::string_view key, int shard,
-             void (*done)(void* look, RedisOutcome outcome, const redisReply* reply));
+    void ask(std::string command, std::string_view key, int shard, RedisCommand::Done done);
 
     // Who asked for a reply.
     struct Look {
@@ -63,8 +62,7 @@ class Backlog {
     std::unique_ptr<Look[]> looks_;
     std::size_t unanswered_ = 0;
     bool touched_ = false;  // since the timer was last set
-    ngx_event_t timer_{};
-    ngx_connection_t timer_ident_{};  // nginx logs ev->data as a connection
+    WorkerTimer timer_;
 };
 
 }  // namespace headgate::edge

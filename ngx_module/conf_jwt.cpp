@@ -2,6 +2,7 @@
 #include "ngx_module/conf_jwt.h"
 
 #include <algorithm>
+#include <set>
 
 #include "common/limits.h"
 #include "common/scopes.h"
@@ -103,54 +104,78 @@ bool some_key_serves(const JwtConf& conf, JwtAlgorithm algorithm) noexcept {
     });
 }
 
-// How many servers of the same file and line were defined before: a line may define several, and an included file each
-// time anew.
-std::size_t servers_of_same_place_before(ngx_conf_t* cf, const ngx_http_core_srv_conf_t* server) noexcept {
-    const auto* core =
-        static_cast<ngx_http_core_main_conf_t*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
-    auto* const* all = static_cast<ngx_http_core_srv_conf_t**>(core->servers.elts);
-    std::size_t count = 0;
-    for (ngx_uint_t i = 0; i < core->servers.nelts && all[i] != server; ++i) {
-        count += all[i]->line == server->line && std::string_view(reinterpret_cast<const char*>(all[i]->file_name)) ==
-                                                     reinterpret_cast<const char*>(server->file_name)
-                     ? 1
-                     : 0;
-    }
-    return count;
+void append_part(std::string& text, std::string_view part) {
+    text.append(std::to_string(part.size())).append(":").append(part);
 }
 
-// The server that is being merged decides what the URI leads to.
-const RemoteKeys* remote_keys(ngx_conf_t* cf, const JwtKeySource& source) {
-    const auto* server =
-        static_cast<ngx_http_core_srv_conf_t*>(ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module));
-    std::string shown = source.uri;
-    if (server->file_name != nullptr) {
-        shown.append(" of the server at ").append(reinterpret_cast<const char*>(server->file_name));
-        shown.append(":").append(std::to_string(server->line));
-        if (const std::size_t before = servers_of_same_place_before(cf, server); before != 0) {
-            shown.append(" (").append(std::to_string(before + 1)).append(")");
+bool listens(const ngx_http_conf_addr_t& address, const ngx_http_core_srv_conf_t* server) noexcept {
+    auto* const* servers = static_cast<ngx_http_core_srv_conf_t**>(address.servers.elts);
+    return std::find(servers, servers + address.servers.nelts, server) != servers + address.servers.nelts;
+}
+
+// What a server is known by from outside, in whatever order it is written: addresses and names. Not its place in a
+// file, which any edit above it changes.
+std::string server_identity(const ngx_http_core_main_conf_t& core, const ngx_http_core_srv_conf_t* server) {
+    std::set<std::string_view> addresses, names;
+    const auto* ports = core.ports == nullptr ? nullptr : static_cast<ngx_http_conf_port_t*>(core.ports->elts);
+    for (ngx_uint_t i = 0; ports != nullptr && i < core.ports->nelts; ++i) {
+        const auto* on_port = static_cast<ngx_http_conf_addr_t*>(ports[i].addrs.elts);
+        for (ngx_uint_t k = 0; k < ports[i].addrs.nelts; ++k) {
+            if (listens(on_port[k], server)) {
+                addresses.insert(view(on_port[k].opt.addr_text));
+            }
         }
     }
+    const auto* server_names = static_cast<ngx_http_server_name_t*>(server->server_names.elts);
+    for (ngx_uint_t i = 0; i < server->server_names.nelts; ++i) {
+        names.insert(view(server_names[i].name));
+    }
+    std::string text;
+    for (const auto* list : {&addresses, &names}) {
+        for (const std::string_view part : *list) {
+            append_part(text, part);
+        }
+        text += ';';
+    }
+    return text;
+}
+
+// The server that is being merged decides what the URI leads to. Of servers that are known by the same addresses and
+// names nginx uses the first, but for requests of a default server: they are told apart by their order.
+const RemoteKeys* remote_keys(ngx_conf_t* cf, const JwtKeySource& source) {
+    const auto* core =
+        static_cast<ngx_http_core_main_conf_t*>(ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module));
+    const auto* server =
+        static_cast<ngx_http_core_srv_conf_t*>(ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module));
     auto& all = main_conf_of(cf)->remote_keys;
-    const KeyDigest identity = sha256(shown);
     for (const auto& known : all) {
-        if (known->identity == identity) {
+        if (known->server == server && known->named == source.uri) {
             return known.get();
         }
     }
+    std::string identity_text = server_identity(*core, server);
+    std::size_t before = 0;
+    auto* const* servers = static_cast<ngx_http_core_srv_conf_t**>(core->servers.elts);
+    for (ngx_uint_t i = 0; i < core->servers.nelts && servers[i] != server; ++i) {
+        before += server_identity(*core, servers[i]) == identity_text ? 1 : 0;
+    }
+    append_part(identity_text, std::to_string(before));
+    append_part(identity_text, source.uri);
     auto made = std::make_unique<RemoteKeys>();
     const std::size_t question_mark = std::min(source.uri.find('?'), source.uri.size());
     made->index = all.size();
+    made->server = server;
+    made->named = source.uri;
     made->uri = source.uri.substr(0, question_mark);
     made->args = source.uri.substr(std::min(question_mark + 1, source.uri.size()));
-    made->shown = std::move(shown);
-    made->identity = identity;
+    made->shown = source.uri;
+    if (server->file_name != nullptr) {
+        made->shown.append(" of the server at ").append(reinterpret_cast<const char*>(server->file_name));
+        made->shown.append(":").append(std::to_string(server->line));
+    }
+    made->identity = sha256(identity_text);
     all.push_back(std::move(made));
     return all.back().get();
-}
-
-void append_part(std::string& text, std::string_view part) {
-    text.append(std::to_string(part.size())).append(":").append(part);
 }
 
 }  // namespace

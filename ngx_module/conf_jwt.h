@@ -20,9 +20,11 @@ inline constexpr std::size_t kRemoteKeysMax = 16;  // of one nginx
 // A JWKS that is fetched by a subrequest. One for each pair of server and URI, whoever names it.
 struct RemoteKeys {
     std::size_t index = 0;  // among MainConf::remote_keys
+    const ngx_http_core_srv_conf_t* server = nullptr;
+    std::string named;  // as the directive has it
     std::string uri, args;
     std::string shown;     // for logs: the URI and the server's place
-    KeyDigest identity{};  // of its slot in the zone, the same after a reload
+    KeyDigest identity{};  // of its slot in the zone: of the URI and the server's addresses and names
 };
 
 // One headgate_jwt_key_file or headgate_jwt_key_request.

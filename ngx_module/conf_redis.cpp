@@ -103,7 +103,7 @@ char* set_text(ngx_conf_t* cf, std::string& out, const ngx_str_t& argument, std:
     return kConfOk;
 }
 
-char* read_password(ngx_conf_t* cf, RedisConf& redis, std::string_view path) {
+char* read_password(ngx_conf_t* cf, std::string& out, std::string_view path) {
     ngx_str_t holder;
     auto secret = read_secret(cf, *as_ngx_str(holder, path));
     if (!secret) {
@@ -115,29 +115,25 @@ char* read_password(ngx_conf_t* cf, RedisConf& redis, std::string_view path) {
     if (secret->empty()) {
         return conf_fail(cf, "password file \"%V\" is empty", &holder);
     }
-    redis.password = std::move(*secret);
+    out = std::move(*secret);
     return kConfOk;
 }
 
 // One argument of headgate_redis.
 char* parse_redis_argument(ngx_conf_t* cf, RedisConf& redis, ngx_str_t& argument) {
-    if (const auto value = parameter(argument, "name")) {
-        return set_text(cf, redis.name, argument, *value);
+    for (auto [name, out] :
+         {std::pair{"name", &redis.name}, std::pair{"sentinel", &redis.sentinel},
+          std::pair{"username", &redis.login.username}, std::pair{"sentinel_username", &redis.sentinel_login.username},
+          std::pair{"tls_ca", &redis.tls_ca}, std::pair{"tls_name", &redis.tls_name}}) {
+        if (const auto value = parameter(argument, name)) {
+            return set_text(cf, *out, argument, *value);
+        }
     }
-    if (const auto value = parameter(argument, "sentinel")) {
-        return set_text(cf, redis.sentinel, argument, *value);
-    }
-    if (const auto value = parameter(argument, "username")) {
-        return set_text(cf, redis.username, argument, *value);
-    }
-    if (const auto value = parameter(argument, "password_file")) {
-        return read_password(cf, redis, *value);
-    }
-    if (const auto value = parameter(argument, "tls_ca")) {
-        return set_text(cf, redis.tls_ca, argument, *value);
-    }
-    if (const auto value = parameter(argument, "tls_name")) {
-        return set_text(cf, redis.tls_name, argument, *value);
+    for (auto [name, out] : {std::pair{"password_file", &redis.login.password},
+                             std::pair{"sentinel_password_file", &redis.sentinel_login.password}}) {
+        if (const auto value = parameter(argument, name)) {
+            return read_password(cf, *out, *value);
+        }
     }
     for (auto [name, out] : {std::pair{"tls", &redis.tls}, std::pair{"cluster", &redis.cluster}}) {
         if (const auto value = parameter(argument, name)) {
@@ -182,8 +178,15 @@ const char* contradiction(const RedisConf& redis) noexcept {
     if (redis.cluster && has_unix) {
         return "a cluster is reached by host:port, not by a unix socket";
     }
-    if (!redis.username.empty() && redis.password.empty()) {
+    if (!redis.login.username.empty() && redis.login.password.empty()) {
         return "\"username\" needs \"password_file\"";
+    }
+    const RedisLogin& sentinel_login = redis.sentinel_login;
+    if (!sentinel_login.username.empty() && sentinel_login.password.empty()) {
+        return "\"sentinel_username\" needs \"sentinel_password_file\"";
+    }
+    if (!sentinel_login.password.empty() && redis.sentinel.empty()) {
+        return "\"sentinel_password_file\" needs \"sentinel\"";
     }
     if (!redis.tls && (!redis.tls_ca.empty() || !redis.tls_name.empty())) {
         return "\"tls_ca\" and \"tls_name\" need \"tls=on\"";

@@ -22,6 +22,11 @@ struct RedisAddress {
     std::vector<Found> found;  // may be empty for a name
 };
 
+// What AUTH says; never logged. Without a password there is none.
+struct RedisLogin {
+    std::string username, password;
+};
+
 // One headgate_redis. Lives as long as the configuration.
 struct RedisConf {
     std::string name = "default";
@@ -30,7 +35,7 @@ struct RedisConf {
     std::string sentinel;                 // the master's name; then the addresses are Sentinels'
     bool cluster = false;
     ngx_int_t db = 0;
-    std::string username, password;  // never logged
+    RedisLogin login, sentinel_login;
     bool tls = false;
     std::string tls_ca, tls_name;
     ngx_ssl_t* ssl = nullptr;  // of the configuration's pool; set with tls

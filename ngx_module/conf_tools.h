@@ -45,7 +45,7 @@ char* conf_fail_at(ngx_conf_t* cf, const DirectivePlace& place, const char* form
 
 // A borrowed view as nginx's string.
 inline ngx_str_t* as_ngx_str(ngx_str_t& holder, std::string_view text) noexcept {
-    holder = {text.size(), reinterpret_cast<u_char*>(const_cast<char*>(text.data()))};
+    holder = borrowed(text);
     return &holder;
 }
 

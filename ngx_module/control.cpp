@@ -81,31 +81,19 @@ ControlReader::ControlReader(const RedisConf& keys, MetaExpectation expected, Zo
       service_(conf_, std::move(expected), gauge_, &shared, log),
       shared_(shared),
       sync_(sync),
-      log_(log) {
-    ident_.data = this;
-    ident_.fd = -1;
-    tick_event_.handler = on_tick_event;
-    tick_event_.data = &ident_;
-    tick_event_.log = log;
-    tick_event_.cancelable = 1;
-}
-
-ControlReader::~ControlReader() {
-    if (tick_event_.timer_set) {
-        ngx_del_timer(&tick_event_);
-    }
-}
+      log_(log),
+      tick_(this, on_tick, WorkerTimer::OnQuit::kDropped, log) {}
 
 void ControlReader::start() noexcept {
     service_.start();
     ask_place();
-    ngx_add_timer(&tick_event_, kTickMs);
+    tick_.set(kTickMs);
 }
 
 void ControlReader::stop() noexcept { service_.stop(); }
 
-void ControlReader::on_tick_event(ngx_event_t* event) noexcept {
-    auto* self = static_cast<ControlReader*>(static_cast<ngx_connection_t*>(event->data)->data);
+void ControlReader::on_tick(void* data) noexcept {
+    auto* self = static_cast<ControlReader*>(data);
     if (ngx_exiting) {
         self->service_.stop();  // a read that blocks would hold the worker up
         return;
@@ -114,7 +102,7 @@ void ControlReader::on_tick_event(ngx_event_t* event) noexcept {
     if (!self->asking_ && self->service_.ready()) {
         self->ask_place();
     }
-    ngx_add_timer(event, kTickMs);
+    self->tick_.set(kTickMs);
 }
 
 bool ControlReader::send(std::string command,

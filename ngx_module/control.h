@@ -11,6 +11,7 @@
 
 #include "ngx_module/redis_service.h"
 #include "ngx_module/revocation_sync.h"
+#include "ngx_module/worker_timer.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -20,7 +21,6 @@ class ControlReader {
     // `keys`: the Redis of keys as configured.
     ControlReader(const RedisConf& keys, MetaExpectation expected, ZoneShared& shared, RevocationSync& sync,
                   ngx_log_t* log);
-    ~ControlReader();
     ControlReader(const ControlReader&) = delete;
     ControlReader& operator=(const ControlReader&) = delete;
 
@@ -28,7 +28,7 @@ class ControlReader {
     void stop() noexcept;
 
  private:
-    static void on_tick_event(ngx_event_t* event) noexcept;
+    static void on_tick(void* self) noexcept;
     static void on_first(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
     static void on_last(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
     static void on_entries(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
@@ -56,8 +56,7 @@ class ControlReader {
     StreamId first_;
     bool has_first_ = false;
     time_t complained_at_ = 0;
-    ngx_event_t tick_event_{};  // cancelable
-    ngx_connection_t ident_{};  // nginx logs ev->data as a connection
+    WorkerTimer tick_;
 };
 
 }  // namespace headgate::edge

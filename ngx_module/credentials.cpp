@@ -13,8 +13,7 @@ constexpr std::string_view kAuthorization = "authorization";
 std::string_view bearer_value(std::string_view header) noexcept {
     constexpr std::string_view kScheme = "bearer";
     if (header.size() <= kScheme.size() || header[kScheme.size()] != ' ' ||
-        ngx_strncasecmp(reinterpret_cast<u_char*>(const_cast<char*>(header.data())),
-                        reinterpret_cast<u_char*>(const_cast<char*>(kScheme.data())), kScheme.size()) != 0) {
+        ngx_strncasecmp(bytes_of(header), bytes_of(kScheme), kScheme.size()) != 0) {
         return {};
     }
     header.remove_prefix(kScheme.size());
@@ -90,35 +89,32 @@ std::string header_place_name(std::string_view name) {
 Credentials find_credentials(ngx_http_request_t* r, const AuthConf& conf) noexcept {
     Credentials found;
     std::size_t authorizations = 0;
-    for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
-        auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            for (const CredentialPlace& place : conf.places) {
-                const std::string_view value = view(headers[i].value);
-                switch (place.kind) {
-                    case CredentialPlace::kBearer:
-                        if (header_is(headers[i], kAuthorization)) {
-                            found.ambiguous = found.ambiguous || ++authorizations > 1;
-                            take(found, place, bearer_value(value));
-                        }
-                        break;
-                    case CredentialPlace::kHeader:
-                        if (header_has_place_name(headers[i], place.name)) {
-                            const std::string_view bare = bearer_value(value);
-                            take(found, place, bare.empty() ? value : bare);
-                        }
-                        break;
-                    case CredentialPlace::kCookie:
-                        if (header_is(headers[i], "cookie")) {
-                            take_cookies(found, place, value);
-                        }
-                        break;
-                    case CredentialPlace::kArgument:
-                        break;  // not in a header
-                }
+    for_each_header(r->headers_in.headers, [&](const ngx_table_elt_t& header) {
+        const std::string_view value = view(header.value);
+        for (const CredentialPlace& place : conf.places) {
+            switch (place.kind) {
+                case CredentialPlace::kBearer:
+                    if (header_is(header, kAuthorization)) {
+                        found.ambiguous = found.ambiguous || ++authorizations > 1;
+                        take(found, place, bearer_value(value));
+                    }
+                    break;
+                case CredentialPlace::kHeader:
+                    if (header_has_place_name(header, place.name)) {
+                        const std::string_view bare = bearer_value(value);
+                        take(found, place, bare.empty() ? value : bare);
+                    }
+                    break;
+                case CredentialPlace::kCookie:
+                    if (header_is(header, "cookie")) {
+                        take_cookies(found, place, value);
+                    }
+                    break;
+                case CredentialPlace::kArgument:
+                    break;  // not in a header
             }
         }
-    }
+    });
     for (const CredentialPlace& place : conf.places) {
         if (place.kind == CredentialPlace::kArgument) {
             take_arguments(found, place, r);

@@ -37,19 +37,39 @@ std::string_view script_sha1_of(const OutgoingEvent& event, const LimitCharge* c
     return event.idempotent() ? limit_publish_idempotent_script_sha1() : limit_publish_script_sha1();
 }
 
-// Everything in front of the XADD's fields.
-void write_call(RespWriter& writer, ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge) {
+std::string_view script_of(const OutgoingEvent& event, const LimitCharge* charge) noexcept {
+    if (charge == nullptr) {
+        return publish_idempotent_script();
+    }
+    return event.idempotent() ? limit_publish_idempotent_script() : limit_publish_script();
+}
+
+// Everything in front of the XADD's fields. With EVAL it is cut where the script belongs: at how many bytes of `text`;
+// else 0.
+std::size_t write_call(std::string& text, ngx_http_request_t* r, const OutgoingEvent& event,
+                       const LimitCharge* charge) {
+    RespWriter writer(text);
     constexpr std::size_t kFieldArguments = 2 * kEventFieldNames.size();
     const std::string_view stream = event_command_key(r, event);
     if (charge == nullptr && !event.idempotent()) {
         writer.array(3 + kFieldArguments).bulk("XADD").bulk(stream).bulk("*");
-        return;
+        return 0;
     }
     const std::size_t keys = 1 + (charge != nullptr ? 1 : 0) + (event.idempotent() ? 1 : 0);
     const std::size_t arguments =
         (charge != nullptr ? charge_arguments(*charge) : 0) + (event.idempotent() ? 2 : 0) + kFieldArguments;
     writer.array(3 + keys + arguments);
-    writer.bulk("EVALSHA").bulk(script_sha1_of(event, charge)).bulk(static_cast<long long>(keys));
+    std::size_t script_at = 0;
+    if (event.brings_script) {
+        char mark[kRespHeadBytesMax];
+        writer.bulk("EVAL");
+        text.append(mark, resp_write_head(mark, '$', script_of(event, charge).size()));
+        script_at = text.size();
+        writer.raw("\r\n");
+    } else {
+        writer.bulk("EVALSHA").bulk(script_sha1_of(event, charge));
+    }
+    writer.bulk(static_cast<long long>(keys));
     if (charge == nullptr) {
         writer.bulk(view(event.idempotency_key)).bulk(stream);
     } else {
@@ -63,6 +83,7 @@ void write_call(RespWriter& writer, ngx_http_request_t* r, const OutgoingEvent& 
         writer.bulk(static_cast<long long>(loc_conf(r)->publish.idempotency_ttl_ms));
         writer.bulk(idempotency_value({event.id, kEventIdBytes}, event.body_digest));
     }
+    return script_at;
 }
 
 // <milliseconds>-<number>. Looked at closely, because it is what 201 rests on: hiredis takes a bulk string's bytes
@@ -82,8 +103,8 @@ RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, 
     const auto name = [](EventField field) { return kEventFieldNames[static_cast<std::size_t>(field)]; };
     // What stands before and behind the payload, written in one go and then kept in the pool.
     std::string& text = current_worker(r).scratch_text();
+    const std::size_t script_at = write_call(text, r, event, charge);
     RespWriter writer(text);
-    write_call(writer, r, event, charge);
     writer.bulk(name(EventField::kV)).bulk("1");
     writer.bulk(name(EventField::kId)).bulk(std::string_view(event.id, kEventIdBytes));
     writer.bulk(name(EventField::kOrg)).bulk(view(ctx->principal.org));
@@ -106,7 +127,18 @@ RedisCommand* build_event_command(ngx_http_request_t* r, const RequestCtx* ctx, 
 
     ngx_chain_t* chain = nullptr;
     const ngx_str_t kept = copy_to_pool(r->pool, text);
-    ngx_chain_t** tail = kept.data == nullptr ? nullptr : append_text(r->pool, &chain, kept.data, head_bytes);
+    ngx_chain_t** tail = kept.data == nullptr ? nullptr : &chain;
+    if (tail != nullptr && script_at != 0) {
+        const std::string_view script = script_of(event, charge);  // lives as long as the process
+        tail = append_text(r->pool, tail, kept.data, script_at);
+        if (tail != nullptr) {
+            tail =
+                append_text(r->pool, tail, reinterpret_cast<u_char*>(const_cast<char*>(script.data())), script.size());
+        }
+    }
+    if (tail != nullptr) {
+        tail = append_text(r->pool, tail, kept.data + script_at, head_bytes - script_at);
+    }
     if (tail != nullptr) {
         tail = body.append_shadows(tail, event.payload);
     }
@@ -128,10 +160,7 @@ std::string_view event_command_key(ngx_http_request_t* r, const OutgoingEvent& e
 }
 
 bool load_event_script(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge) {
-    const std::string_view script = charge == nullptr    ? publish_idempotent_script()
-                                    : event.idempotent() ? limit_publish_idempotent_script()
-                                                         : limit_publish_script();
-    return current_worker(r).events().load_script(script, event_command_key(r, event));
+    return current_worker(r).events().load_script(script_of(event, charge), event_command_key(r, event));
 }
 
 EventReply read_event_reply(ngx_http_request_t* r, const OutgoingEvent& event, const LimitCharge* charge,

@@ -16,7 +16,8 @@ std::int64_t clock_ms() noexcept { return static_cast<std::int64_t>(ngx_current_
 // Might a key that is not there have made a difference?
 bool depends_on_keys(AuthStatus status) noexcept {
     return status == AuthStatus::kUnknownKid || status == AuthStatus::kBadAlgorithm ||
-           status == AuthStatus::kBadSignature || status == AuthStatus::kBadIssuer;
+           status == AuthStatus::kBadSignature || status == AuthStatus::kTooManyKeys ||
+           status == AuthStatus::kBadIssuer;
 }
 
 struct RemoteState {
@@ -124,21 +125,14 @@ bool is_ready(RequestCtx* ctx) noexcept {
 
 }  // namespace
 
-KeyWaiters::KeyWaiters(ngx_log_t* log) noexcept {
+KeyWaiters::KeyWaiters(ngx_log_t* log) noexcept : timer_(this, on_timer, WorkerTimer::OnQuit::kAwaited, log) {
     ngx_queue_init(&queue_);
-    ident_.data = this;
-    ident_.fd = -1;
-    for (ngx_event_t* event : {&timer_, &posted_}) {
-        event->handler = on_event;
-        event->data = &ident_;
-        event->log = log;
-    }
+    posted_.handler = on_posted;
+    posted_.data = this;
+    posted_.log = log;
 }
 
 KeyWaiters::~KeyWaiters() {
-    if (timer_.timer_set) {
-        ngx_del_timer(&timer_);
-    }
     if (posted_.posted) {
         ngx_delete_posted_event(&posted_);
     }
@@ -147,9 +141,7 @@ KeyWaiters::~KeyWaiters() {
 void KeyWaiters::add(RequestCtx* ctx) noexcept {
     ctx->keys_wait.waiting = true;
     ngx_queue_insert_tail(&queue_, &ctx->keys_wait.queue);
-    if (!timer_.timer_set) {
-        ngx_add_timer(&timer_, kLookAgainMs);
-    }
+    timer_.set(kLookAgainMs);
 }
 
 void KeyWaiters::remove(RequestCtx* ctx) noexcept {
@@ -169,9 +161,9 @@ void KeyWaiters::stop() noexcept {
     run();
 }
 
-void KeyWaiters::on_event(ngx_event_t* event) noexcept {
-    static_cast<KeyWaiters*>(static_cast<ngx_connection_t*>(event->data)->data)->run();
-}
+void KeyWaiters::on_timer(void* self) noexcept { static_cast<KeyWaiters*>(self)->run(); }
+
+void KeyWaiters::on_posted(ngx_event_t* event) noexcept { on_timer(event->data); }
 
 // A request that runs may end others of its connection, and so take them out of either queue; it may also wait again.
 void KeyWaiters::run() noexcept {
@@ -191,8 +183,8 @@ void KeyWaiters::run() noexcept {
         ctx->keys_wait.waiting = false;
         resume(ctx);
     }
-    if (!ngx_queue_empty(&queue_) && !timer_.timer_set) {
-        ngx_add_timer(&timer_, kLookAgainMs);
+    if (!ngx_queue_empty(&queue_)) {
+        timer_.set(kLookAgainMs);
     }
 }
 

@@ -5,6 +5,7 @@
 #include "ngx_module/auth_status.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/worker_timer.h"
 
 namespace headgate::edge {
 
@@ -31,13 +32,13 @@ class KeyWaiters {
     [[nodiscard]] bool stopping() const noexcept { return stopping_; }
 
  private:
-    static void on_event(ngx_event_t* event) noexcept;
+    static void on_timer(void* self) noexcept;
+    static void on_posted(ngx_event_t* event) noexcept;
     void run() noexcept;
 
     ngx_queue_t queue_{};
-    ngx_event_t timer_{};
+    WorkerTimer timer_;
     ngx_event_t posted_{};
-    ngx_connection_t ident_{};  // nginx logs ev->data as a connection
     bool stopping_ = false;
 };
 

@@ -7,6 +7,7 @@
 #include "ngx_module/conf.h"
 #include "ngx_module/limit_charge.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/respond.h"
 
 namespace headgate::edge {
 
@@ -16,22 +17,8 @@ enum HeaderName : std::size_t { kPolicy, kLimit, kQuota, kRemaining, kReset, kHe
 constexpr std::string_view kNames[kHeaderNames] = {"RateLimit-Policy", "RateLimit", "X-RateLimit-Limit",
                                                    "X-RateLimit-Remaining", "X-RateLimit-Reset"};
 constexpr std::size_t kNumberBytesMax = 20;
-// `, "minute";r=<number>;t=<number>`
-constexpr std::size_t kWindowBytesMax = 16 + 2 * kNumberBytesMax;
 
-char* append(char* out, std::string_view text) noexcept { return std::copy(text.begin(), text.end(), out); }
 char* append(char* out, std::int64_t number) noexcept { return std::to_chars(out, out + kNumberBytesMax, number).ptr; }
-
-char* append_remaining(char* out, const LimitReport& report) noexcept {
-    const auto& windows = report.charge->windows->windows();
-    for (std::size_t i = 0; i < windows.size(); ++i) {
-        out = append(out, i == 0 ? "\"" : ", \"");
-        out = append(append(out, window_policy_name(windows[i])), "\";r=");
-        out = append(append(out, report.states[i].free), ";t=");
-        out = append(out, ceil_seconds(report.states[i].full_us));
-    }
-    return out;
-}
 
 bool is_ours(const ngx_str_t& name) noexcept {
     switch (name.len) {
@@ -46,39 +33,16 @@ bool is_ours(const ngx_str_t& name) noexcept {
     const u_char first = name.data[0] | 0x20;
     return (first == 'r' || first == 'x') &&
            std::any_of(std::begin(kNames), std::end(kNames), [&name](std::string_view own) {
-               return name.len == own.size() &&
-                      ngx_strncasecmp(name.data, reinterpret_cast<u_char*>(const_cast<char*>(own.data())), name.len) ==
-                          0;
+               return name.len == own.size() && ngx_strncasecmp(name.data, bytes_of(own), name.len) == 0;
            });
 }
 
 void remove_headers_of_upstream(ngx_http_request_t* r) noexcept {
-    for (ngx_list_part_t* part = &r->headers_out.headers.part; part != nullptr; part = part->next) {
-        auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            if (is_ours(headers[i].key)) {
-                headers[i].hash = 0;
-            }
+    for_each_header(r->headers_out.headers, [](ngx_table_elt_t& header) {
+        if (is_ours(header.key)) {
+            header.hash = 0;
         }
-    }
-}
-
-// `value` lies in the pool, or lives as long as the configuration.
-void push(ngx_http_request_t* r, HeaderName name, std::string_view value) noexcept {
-    auto* header = static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_out.headers));
-    if (header == nullptr) {
-        return;
-    }
-    const auto text = [](std::string_view from) {
-        return ngx_str_t{from.size(), reinterpret_cast<u_char*>(const_cast<char*>(from.data()))};
-    };
-    header->hash = 1;
-    header->key = text(kNames[name]);
-    header->value = text(value);
-    header->lowcase_key = nullptr;
-#if (nginx_version >= 1023000)
-    header->next = nullptr;
-#endif
+    });
 }
 
 }  // namespace
@@ -125,7 +89,7 @@ void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
     }
     std::size_t bytes_max = 3 * kNumberBytesMax;
     for (const LimitReport* report = ctx->reports; report != nullptr; report = report->next) {
-        bytes_max += report->charge->windows->windows().size() * kWindowBytesMax;
+        bytes_max += report->charge->windows->windows().size() * kRatelimitWindowBytesMax;
     }
     char* at = static_cast<char*>(ngx_pnalloc(r->pool, bytes_max));
     if (at == nullptr) {
@@ -133,13 +97,13 @@ void add_limit_headers(ngx_http_request_t* r, const RequestCtx* ctx) noexcept {
     }
     remove_headers_of_upstream(r);
     const auto push_since = [r, &at](HeaderName name, char* end) {
-        push(r, name, {at, static_cast<std::size_t>(end - at)});
+        push_header(r, kNames[name], {at, static_cast<std::size_t>(end - at)});
         at = end;
     };
     for (const LimitReport* report = ctx->reports; report != nullptr; report = report->next) {
         if (report->shown) {
-            push(r, kPolicy, report->charge->windows->policy());
-            push_since(kLimit, append_remaining(at, *report));
+            push_header(r, kNames[kPolicy], report->charge->windows->policy());
+            push_since(kLimit, write_ratelimit(at, report->charge->windows->windows(), report->states));
         }
     }
     push_since(kQuota, append(at, tightest.quota));

@@ -31,9 +31,16 @@ void unlink(RequestCtx* ctx) noexcept {
     }
 }
 
-void add_take_arguments(RespWriter& writer, const LimitTake& take) {
-    writer.bulk(take.take.need).bulk(take.take.ahead).bulk(take.take.ret).bulk(take.take.ret_age_us);
-    writer.raw(take.windows->arguments());
+// A call of the limit script.
+std::string write_call(std::string_view key, const LimitWindows& windows, const LeaseTake& take) {
+    std::string command;
+    command.reserve(256 + windows.arguments().size());
+    RespWriter writer(command);
+    writer.array(4 + 4 + windows.argument_count());
+    writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(key);
+    writer.bulk(take.need).bulk(take.ahead).bulk(take.ret).bulk(take.ret_age_us);
+    writer.raw(windows.arguments());
+    return command;
 }
 
 }  // namespace
@@ -59,23 +66,15 @@ bool read_limit_reply(const redisReply* reply, LimitDecision& decision, std::spa
     return true;
 }
 
-Leases::Leases(ZoneShared* shared, RedisService& redis, ngx_log_t* log) noexcept : shared_(shared), redis_(redis) {
+Leases::Leases(ZoneShared* shared, RedisService& redis, ngx_log_t* log) noexcept
+    : shared_(shared), redis_(redis), expiry_(this, on_expiry, WorkerTimer::OnQuit::kDropped, log) {
     ngx_queue_init(&to_serve_);
     serve_event_.handler = on_serve_event;
     serve_event_.data = this;
     serve_event_.log = log;
-    expiry_ident_.data = this;  // nginx logs ev->data as a connection
-    expiry_ident_.fd = static_cast<ngx_socket_t>(-1);
-    expiry_event_.handler = on_expiry_event;
-    expiry_event_.data = &expiry_ident_;
-    expiry_event_.log = log;
-    expiry_event_.cancelable = 1;
 }
 
 Leases::~Leases() {
-    if (expiry_event_.timer_set) {
-        ngx_del_timer(&expiry_event_);
-    }
     if (serve_event_.posted) {
         ngx_delete_posted_event(&serve_event_);
     }
@@ -174,13 +173,7 @@ bool Leases::charge_local(RequestCtx* ctx, const LimitCharge& charge) noexcept {
 }
 
 bool Leases::write(LimitTake* take) {
-    std::string command;
-    command.reserve(256 + take->windows->arguments().size());
-    RespWriter writer(command);
-    writer.array(4 + 4 + take->windows->argument_count());
-    writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(take->key);
-    add_take_arguments(writer, *take);
-    return redis_.send_bytes(std::move(command), take->key, take, on_reply) != nullptr;
+    return redis_.send_bytes(write_call(take->key, *take->windows, take->take), take->key, take, on_reply) != nullptr;
 }
 
 bool Leases::send(LimitTake* take, RequestCtx* asker, void (*after)(RequestCtx*, void*, bool), void* data) {
@@ -342,14 +335,10 @@ void Leases::remember_expiry(const LimitTake& take) {
         return;
     }
     expiries_.push_back({take.take.asked_us + kLeaseRules.life_us, take.zone_key, take.key, take.windows});
-    if (!expiry_event_.timer_set) {
-        ngx_add_timer(&expiry_event_, static_cast<ngx_msec_t>(kExpiryMs));
-    }
+    expiry_.set(static_cast<ngx_msec_t>(kExpiryMs));
 }
 
-void Leases::on_expiry_event(ngx_event_t* event) noexcept {
-    static_cast<Leases*>(static_cast<ngx_connection_t*>(event->data)->data)->expire();
-}
+void Leases::on_expiry(void* self) noexcept { static_cast<Leases*>(self)->expire(); }
 
 void Leases::expire() noexcept {
     const std::int64_t now_us = monotonic_us();
@@ -367,20 +356,14 @@ void Leases::expire() noexcept {
             continue;
         }
         try {
-            std::string command;
-            RespWriter writer(command);
-            writer.array(4 + 4 + expiry.windows->argument_count());
-            writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(expiry.key);
-            writer.bulk(take.need).bulk(take.ahead).bulk(take.ret).bulk(take.ret_age_us);
-            writer.raw(expiry.windows->arguments());
-            (void)redis_.send_bytes(std::move(command), expiry.key, nullptr, nullptr);
+            (void)redis_.send_bytes(write_call(expiry.key, *expiry.windows, take), expiry.key, nullptr, nullptr);
         } catch (const std::exception&) {
             continue;  // it stays charged
         }
     }
     if (!expiries_.empty()) {
         const std::int64_t left_ms = (expiries_.front().due_us - now_us) / 1000 + 1;
-        ngx_add_timer(&expiry_event_, static_cast<ngx_msec_t>(left_ms));
+        expiry_.set(static_cast<ngx_msec_t>(left_ms));
     }
 }
 

@@ -13,6 +13,7 @@
 #include "common/lease.h"
 #include "ngx_module/limit_charge.h"
 #include "ngx_module/redis_service.h"
+#include "ngx_module/worker_timer.h"
 
 namespace headgate::edge {
 
@@ -67,7 +68,6 @@ class Leases {
     // The request neither asks nor waits any longer.
     static void leave(RequestCtx* ctx) noexcept;
 
-    [[nodiscard]] std::size_t expiries() const noexcept { return expiries_.size(); }
 
  private:
     struct Expiry {
@@ -86,7 +86,7 @@ class Leases {
 
     static void on_reply(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept;
     static void on_serve_event(ngx_event_t* event) noexcept;
-    static void on_expiry_event(ngx_event_t* event) noexcept;
+    static void on_expiry(void* self) noexcept;
 
     [[nodiscard]] LimitTake* make_take(const LimitCharge& charge, const LeaseTake& take);
     [[nodiscard]] bool write(LimitTake* take);
@@ -105,8 +105,7 @@ class Leases {
     const LimitTake* serving_ = nullptr;
     std::deque<Expiry> expiries_;  // due in order
     ngx_event_t serve_event_{};
-    ngx_event_t expiry_event_{};  // cancelable: what a quitting worker holds is lost or another's
-    ngx_connection_t expiry_ident_{};
+    WorkerTimer expiry_;  // dropped: what a quitting worker holds is lost or another's
 };
 
 // Reads the script's reply. False: not such a reply.

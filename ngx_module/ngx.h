@@ -27,6 +27,23 @@ namespace headgate::edge {
     return {reinterpret_cast<const char*>(text.data), text.len};
 }
 
+// For what nginx takes without a promise of const, and never writes to.
+[[nodiscard]] inline u_char* bytes_of(std::string_view text) noexcept {
+    return reinterpret_cast<u_char*>(const_cast<char*>(text.data()));
+}
+[[nodiscard]] inline ngx_str_t borrowed(std::string_view text) noexcept { return {text.size(), bytes_of(text)}; }
+
+// Calls look(ngx_table_elt_t&) with each header of a request or response, in their order.
+template <typename Look>
+void for_each_header(ngx_list_t& headers, Look&& look) {
+    for (ngx_list_part_t* part = &headers.part; part != nullptr; part = part->next) {
+        auto* elements = static_cast<ngx_table_elt_t*>(part->elts);
+        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
+            look(elements[i]);
+        }
+    }
+}
+
 // Is it the request header of this (lowercase) name?
 [[nodiscard]] inline bool header_is(const ngx_table_elt_t& header, std::string_view lowercase) noexcept {
     return header.key.len == lowercase.size() &&

@@ -22,6 +22,7 @@ struct OutgoingEvent {
     Sha256Digest body_digest{};              // of the event's raw bytes; only with a key
     std::uint64_t payload_bytes_copied = 0;  // by the command that was built last
     bool resent = false;                     // after NOSCRIPT
+    bool brings_script = false;              // EVAL: there is no NOSCRIPT to be healed
     RedisHops hops;                          // of its command through a cluster
 
     [[nodiscard]] bool idempotent() const noexcept { return idempotency_key.len != 0; }

@@ -8,7 +8,6 @@
 
 #include "common/event_record.h"
 #include "common/rfc3339.h"
-#include "common/sha256.h"
 #include "ngx_module/event_command.h"
 #include "ngx_module/publish_answer.h"
 #include "ngx_module/publish_batch.h"

@@ -6,11 +6,12 @@
 
 #include <optional>
 #include <string>
+#include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "common/batch_scanner.h"
 #include "common/problem.h"
-#include "common/sha256.h"
 #include "ngx_module/event_command.h"
 #include "ngx_module/limit_rest.h"
 #include "ngx_module/publish_answer.h"
@@ -32,6 +33,8 @@ struct BatchItem {
     std::string error;                // members of its result, if something is
     bool stored = false;
     bool replayed = false;
+    bool ordered = false;  // another one has its ordering key and an Idempotency-Key
+    bool again = false;    // to be sent once the others have been answered
 };
 
 // Lives in the request's pool. The request pins its memory for as long as a command borrows from it.
@@ -47,6 +50,7 @@ struct Batch final : BatchSink {
     std::vector<bool> loaded;  // by shard: the script was sent there again
     std::size_t valid = 0;
     std::size_t unanswered = 0;  // commands with Redis
+    std::size_t paused = 0;      // items to be sent again
     bool broken = false;         // a result could not be noted: there is no answer to give
     bool sending = false;        // replies that come meanwhile do not end the request
 };
@@ -197,6 +201,41 @@ void judge_item(BatchItem& item, const redisReply* reply, bool replicated) {
     }
 }
 
+// Sends what could not run because keys were on their way, one event of each ordering key at a time. One of which a
+// later one has been stored meanwhile, or may have been, is not sent: it would stand behind that.
+void send_paused(Batch& batch) {
+    std::unordered_set<std::string_view> passed;
+    for (auto item = batch.items.rbegin(); item != batch.items.rend(); ++item) {
+        const std::string_view key = view(item->event.ordering_key);
+        if (item->status == NGX_HTTP_SERVICE_UNAVAILABLE || (item->stored && !item->replayed)) {
+            passed.insert(key);
+        } else if (item->again && passed.contains(key)) {
+            item->again = false;
+            --batch.paused;
+            reject(*item, NGX_HTTP_SERVICE_UNAVAILABLE, kNotStored);
+        }
+    }
+    std::unordered_set<std::string_view> under_way;
+    batch.sending = true;
+    for (BatchItem& item : batch.items) {
+        if (!item.again) {
+            continue;
+        }
+        if (under_way.contains(view(item.event.ordering_key))) {
+            item.event.hops.pause_ms = 0;  // it will have waited for the one before it
+            continue;
+        }
+        item.again = false;
+        --batch.paused;
+        if (send_item(item)) {
+            under_way.insert(view(item.event.ordering_key));
+        } else {
+            reject(item, NGX_HTTP_SERVICE_UNAVAILABLE, kNotStored);
+        }
+    }
+    batch.sending = false;
+}
+
 void on_item_reply(void* asker, RedisOutcome outcome, const redisReply* reply) noexcept {
     auto& item = *static_cast<BatchItem*>(asker);
     Batch& batch = *item.batch;
@@ -207,15 +246,23 @@ void on_item_reply(void* asker, RedisOutcome outcome, const redisReply* reply) n
             reject(item, NGX_HTTP_SERVICE_UNAVAILABLE, kNotStored);
             return NGX_OK;
         }
-        const bool again = current_worker(batch.r).events().redirected(reply, item.event.hops)
-                               ? send_item(item)
-                               : is_noscript(reply) && send_item_again(item);
-        if (!again) {
+        const bool redirected = current_worker(batch.r).events().redirected(reply, item.event.hops);
+        item.again = redirected && item.ordered && item.event.hops.pause_ms != 0;
+        batch.paused += item.again ? 1 : 0;
+        const bool goes_on = item.again || (redirected ? send_item(item) : is_noscript(reply) && send_item_again(item));
+        if (!goes_on) {
             judge_item(item, reply, outcome == RedisOutcome::kReply);
         }
         return NGX_OK;
     });
     batch.broken = batch.broken || rc != NGX_OK;
+    while (batch.unanswered == 0 && batch.paused != 0 && !batch.sending && !batch.broken) {
+        const ngx_int_t sent = guarded(batch.r, [&batch]() -> ngx_int_t {
+            send_paused(batch);
+            return NGX_OK;
+        });
+        batch.broken = batch.broken || sent != NGX_OK;
+    }
     if (batch.unanswered == 0 && !batch.sending) {
         current_worker(batch.r).settle_inflight(batch.ctx);
         finish(batch.ctx, guarded(batch.r, [&] { return respond_batch(batch); }));
@@ -231,17 +278,21 @@ void abandon_batch(void* data) noexcept {
     }
 }
 
-// Where order counts, the script goes ahead of the events. If Redis had forgotten it, others might load it while it
-// goes through ours: what then runs would be stored before what did not, and has to be sent again.
-void load_ahead(const Batch& batch) {
+// Where order counts, each event brings the script. If Redis had forgotten it, others might load it while it goes
+// through ours: what then runs would be stored before what did not, and has to be sent again.
+void mark_ordered(Batch& batch) {
     if (batch.client_key.empty()) {
         return;
     }
-    std::vector<std::size_t> ordered(main_conf(batch.r)->shards);
-    for (const BatchItem& item : batch.items) {
-        const bool counts = item.status == 0 && item.event.ordering_key.len != 0;
-        if (counts && ++ordered[static_cast<std::size_t>(item.event.shard)] == 2) {
-            (void)load_event_script(batch.r, item.event, nullptr);
+    std::unordered_map<std::string_view, BatchItem*> first;
+    for (BatchItem& item : batch.items) {
+        if (item.status != 0 || item.event.ordering_key.len == 0) {
+            continue;
+        }
+        const auto [found, is_first] = first.emplace(view(item.event.ordering_key), &item);
+        if (!is_first) {
+            found->second->ordered = found->second->event.brings_script = true;
+            item.ordered = item.event.brings_script = true;
         }
     }
 }
@@ -257,7 +308,7 @@ ngx_int_t send_batch(Batch& batch) {
     batch.ctx->batch = &batch;
     batch.ctx->abandon_batch = abandon_batch;
     worker.add_inflight(batch.ctx, batch.body.bytes());
-    load_ahead(batch);
+    mark_ordered(batch);
     batch.sending = true;
     for (BatchItem& item : batch.items) {
         item.batch = &batch;

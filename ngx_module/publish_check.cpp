@@ -32,22 +32,25 @@ BodyType body_type(const ngx_table_elt_t* header) {
     return json ? BodyType::kJson : BodyType::kOther;
 }
 
-const ngx_table_elt_t* find_header(ngx_http_request_t* r, std::string_view lowercase) noexcept {
-    for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
-        auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            if (header_is(headers[i], lowercase)) {
-                return &headers[i];
-            }
+struct FoundHeaders {
+    const ngx_table_elt_t* first = nullptr;
+    std::size_t count = 0;
+};
+
+FoundHeaders find_header(ngx_http_request_t* r, std::string_view lowercase) noexcept {
+    FoundHeaders found;
+    for_each_header(r->headers_in.headers, [&](const ngx_table_elt_t& header) {
+        if (header_is(header, lowercase) && found.count++ == 0) {
+            found.first = &header;
         }
-    }
-    return nullptr;
+    });
+    return found;
 }
 
 }  // namespace
 
 ngx_str_t find_traceparent(ngx_http_request_t* r) noexcept {
-    const ngx_table_elt_t* header = find_header(r, "traceparent");
+    const ngx_table_elt_t* header = find_header(r, "traceparent").first;
     if (header == nullptr || header->value.len != 55) {
         return {};
     }
@@ -63,21 +66,10 @@ ngx_str_t find_traceparent(ngx_http_request_t* r) noexcept {
 }
 
 bool find_idempotency_key(ngx_http_request_t* r, std::string_view& key) noexcept {
-    key = {};
-    bool found = false;
-    for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
-        const auto* headers = static_cast<const ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            if (header_is(headers[i], "idempotency-key")) {
-                if (std::exchange(found, true)) {
-                    return false;
-                }
-                key = view(headers[i].value);
-            }
-        }
-    }
+    const auto [header, count] = find_header(r, "idempotency-key");
+    key = count == 0 ? std::string_view() : view(header->value);
     const bool visible = std::all_of(key.begin(), key.end(), [](char c) { return c > ' ' && c < 0x7f; });
-    return !found || (!key.empty() && key.size() <= limits::kIdempotencyKeyBytesMax && visible);
+    return count == 0 || (count == 1 && !key.empty() && key.size() <= limits::kIdempotencyKeyBytesMax && visible);
 }
 
 BatchFormat batch_format(ngx_http_request_t* r) {
@@ -120,7 +112,7 @@ ngx_int_t check_publish_request(ngx_http_request_t* r, const LocConf* conf) {
         return end_in_phase(r, respond_problem(r, {NGX_HTTP_NOT_ALLOWED, "Events are published with POST"}));
     }
     const bool batch = conf->publish.kind == PublishKind::kBatch;
-    const ngx_table_elt_t* encoding = find_header(r, "content-encoding");
+    const ngx_table_elt_t* encoding = find_header(r, "content-encoding").first;
     const BodyType type = body_type(r->headers_in.content_type);
     const bool readable = type == BodyType::kJson || (batch && type == BodyType::kLines);
     if (!readable || (encoding != nullptr && view(encoding->value) != "identity")) {

@@ -12,6 +12,9 @@ namespace {
 
 constexpr ngx_msec_t kAskAgainMs = 100;  // a storm of MOVED asks for the map no oftener
 constexpr unsigned kRefreshTicks = 10;   // and without any reason so many seconds pass
+// Pauses after TRYAGAIN: 20, 40, … 320 ms. A slot's last keys move in milliseconds, unless they are large.
+constexpr ngx_msec_t kPauseFirstMs = 20;
+constexpr std::uint8_t kPausesMax = 5;
 
 }  // namespace
 
@@ -24,6 +27,10 @@ RedisCluster::RedisCluster(const RedisConn::World& world, RedisMeta& meta, void*
       map_target_{world.conf.addresses},
       map_line_(world, map_target_, *this) {
     ngx_queue_init(&waiting_);
+    ngx_queue_init(&paused_);
+    pause_event_.handler = on_pause_event;
+    pause_event_.data = this;
+    pause_event_.log = world.log;
 }
 
 RedisCluster::~RedisCluster() { stop(); }
@@ -34,6 +41,7 @@ void RedisCluster::stop() noexcept {
         member.node->stop();
     }
     on_failed();
+    end_pauses(true);
 }
 
 void RedisCluster::refresh() noexcept {
@@ -56,7 +64,7 @@ void RedisCluster::refresh() noexcept {
 // ---- the map ----------------------------------------------------------------------------------
 
 void RedisCluster::hello(std::vector<std::string>& commands) {
-    std::string auth = auth_command(world_.conf);
+    std::string auth = auth_command(world_.conf.login);
     map_has_auth_ = !auth.empty();
     if (map_has_auth_) {
         commands.push_back(std::move(auth));
@@ -196,6 +204,9 @@ RedisNode* RedisCluster::node_at(const HostPort& where) {
 
 bool RedisCluster::send_to(RedisNode* node, RedisCommand* command, bool asking) noexcept {
     command->node = node->id();
+    if (command->hops != nullptr) {
+        command->hops->asked = node->id();
+    }
     if (node->send(command, command->slot, asking)) {
         return true;
     }
@@ -218,11 +229,16 @@ bool RedisCluster::send_to_owner(RedisCommand* command) noexcept {
     }
 }
 
-bool RedisCluster::send(RedisCommand* command, std::uint16_t slot, const RedisHops* hops) noexcept {
+bool RedisCluster::send(RedisCommand* command, std::uint16_t slot) noexcept {
+    const RedisHops* hops = command->hops;
     command->slot = slot;
     if (command->chain == &command->own_link) {
         command->retake = on_redirected;
         command->retaker = this;
+    }
+    if (hops != nullptr && hops->pause_ms != 0) {
+        pause(command, std::exchange(command->hops->pause_ms, 0));
+        return true;
     }
     if (hops != nullptr && hops->ask_next != 0) {
         RedisNode* node = node_by_id(hops->ask_next);
@@ -257,7 +273,7 @@ bool RedisCluster::load_script(std::string_view script, std::uint16_t slot) {
 
 RedisNode* RedisCluster::follow(std::string_view error, std::uint32_t asked, bool& asking) noexcept {
     try {
-        if (error.starts_with("CLUSTERDOWN") || error.starts_with("TRYAGAIN")) {
+        if (error.starts_with("CLUSTERDOWN")) {
             ask_slots();
             return nullptr;
         }
@@ -292,7 +308,73 @@ bool RedisCluster::on_redirected(void* cluster, RedisCommand* command, std::stri
     return self->send_to(node, command, asking);
 }
 
+// A command with several keys, of which some have moved and some have not, can run on neither side.
+bool RedisCluster::plan_pause(RedisHops& hops) noexcept {
+    ask_slots();
+    if (hops.pauses == 0) {
+        hops.pauses_end_ms = ngx_current_msec + world_.conf.timeout_ms;
+    }
+    const ngx_msec_t pause_ms = kPauseFirstMs << hops.pauses;
+    const auto left_ms = static_cast<ngx_msec_int_t>(hops.pauses_end_ms - ngx_current_msec);
+    if (hops.pauses == kPausesMax || left_ms < static_cast<ngx_msec_int_t>(pause_ms)) {
+        return false;
+    }
+    ++hops.pauses;
+    hops.pause_ms = pause_ms;
+    hops.ask_next = 0;  // from the owner anew, whoever that is then
+    hops.moves = 0;
+    return true;
+}
+
+void RedisCluster::pause(RedisCommand* command, ngx_msec_t pause_ms) noexcept {
+    command->due_ms = ngx_current_msec + pause_ms;
+    ngx_queue_insert_tail(&paused_, &command->link);
+    const bool sooner =
+        pause_event_.timer_set && static_cast<ngx_msec_int_t>(pause_event_.timer.key - command->due_ms) > 0;
+    if (!pause_event_.timer_set || sooner) {
+        ngx_add_timer(&pause_event_, pause_ms);
+    }
+}
+
+void RedisCluster::on_pause_event(ngx_event_t* event) noexcept {
+    static_cast<RedisCluster*>(event->data)->end_pauses(false);
+}
+
+// Sends what is due; with `all` refuses everything.
+void RedisCluster::end_pauses(bool all) noexcept {
+    if (pause_event_.timer_set) {
+        ngx_del_timer(&pause_event_);
+    }
+    ngx_queue_t due;
+    ngx_queue_init(&due);
+    ngx_msec_int_t next_ms = -1;
+    for (ngx_queue_t* q = ngx_queue_head(&paused_); q != ngx_queue_sentinel(&paused_);) {
+        RedisCommand* command = ngx_queue_data(q, RedisCommand, link);
+        q = ngx_queue_next(q);
+        const auto left_ms = static_cast<ngx_msec_int_t>(command->due_ms - ngx_current_msec);
+        if (all || left_ms <= 0) {
+            ngx_queue_remove(&command->link);
+            ngx_queue_insert_tail(&due, &command->link);
+        } else if (next_ms < 0 || left_ms < next_ms) {
+            next_ms = left_ms;
+        }
+    }
+    if (next_ms > 0) {
+        ngx_add_timer(&pause_event_, static_cast<ngx_msec_t>(next_ms));
+    }
+    while (!ngx_queue_empty(&due)) {  // whoever is told may pause again, in the other queue
+        RedisCommand* command = ngx_queue_data(ngx_queue_head(&due), RedisCommand, link);
+        ngx_queue_remove(&command->link);
+        if (all || !send_to_owner(command)) {
+            RedisPipeline::refuse(command);
+        }
+    }
+}
+
 bool RedisCluster::redirected(std::string_view error, RedisHops& hops) noexcept {
+    if (error.starts_with("TRYAGAIN")) {
+        return plan_pause(hops);
+    }
     bool asking = false;
     const RedisNode* node = hops.moves == kRedisMovesMax ? nullptr : follow(error, hops.asked, asking);
     if (node == nullptr) {

@@ -21,7 +21,8 @@ class RedisCluster final : private RedisGreeter {
 
     // As RedisService::send(). Before the map is known, and events before headgate:meta has been read, commands wait
     // for the first attempt to learn it.
-    [[nodiscard]] bool send(RedisCommand* command, std::uint16_t slot, const RedisHops* hops) noexcept;
+    // command->hops: of an asker that builds the command again.
+    [[nodiscard]] bool send(RedisCommand* command, std::uint16_t slot) noexcept;
     [[nodiscard]] bool load_script(std::string_view script, std::uint16_t slot);
     // See RedisService::redirected().
     [[nodiscard]] bool redirected(std::string_view error, RedisHops& hops) noexcept;
@@ -40,6 +41,7 @@ class RedisCluster final : private RedisGreeter {
     void on_failed() noexcept override;
 
     static void on_slots(void* cluster, RedisOutcome outcome, const redisReply* reply) noexcept;
+    static void on_pause_event(ngx_event_t* event) noexcept;
     static bool on_redirected(void* cluster, RedisCommand* command, std::string_view error) noexcept;
 
     bool learn_slots(const redisReply* reply);
@@ -47,6 +49,9 @@ class RedisCluster final : private RedisGreeter {
     void send_waiting(bool events) noexcept;
     bool send_to_owner(RedisCommand* command) noexcept;
     bool send_to(RedisNode* node, RedisCommand* command, bool asking) noexcept;
+    void pause(RedisCommand* command, ngx_msec_t pause_ms) noexcept;
+    void end_pauses(bool all) noexcept;
+    bool plan_pause(RedisHops& hops) noexcept;
     RedisNode* node_by_id(std::uint32_t id) noexcept;
     RedisNode* node_at(const HostPort& where);  // made when it is not there
     // Follows MOVED and ASK; nullptr: it is none, or leads nowhere. `asking`: the command goes there just this once.
@@ -73,7 +78,9 @@ class RedisCluster final : private RedisGreeter {
     unsigned ticks_ = 0, failed_ticks_ = 0;
     std::uint32_t last_id_ = 0;
     std::vector<Member> members_;
-    ngx_queue_t waiting_;  // commands before the map and headgate:meta are known
+    ngx_queue_t waiting_;        // commands before the map and headgate:meta are known
+    ngx_queue_t paused_;         // commands whose keys are on their way
+    ngx_event_t pause_event_{};  // not cancelable: requests wait for it
 };
 
 }  // namespace headgate::edge

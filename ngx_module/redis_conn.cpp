@@ -1,5 +1,6 @@
-// See redis_conn.h; the way to a socket is in redis_dial.cpp. The vocabulary is that of nginx's own event-loop clients
-// (compare ngx_event_openssl_stapling.c): connect, write handler, read handler, fail, one place of release.
+// See redis_conn.h; how a connection comes to be ready is in redis_dial.cpp. The vocabulary is that of nginx's own
+// event-loop clients (compare ngx_event_openssl_stapling.c): connect, write handler, read handler, fail, one place of
+// release.
 #include "ngx_module/redis_conn.h"
 
 #include <algorithm>
@@ -7,7 +8,6 @@
 
 #include "common/resp.h"
 #include "ngx_module/redis_reply.h"
-#include "ngx_module/redis_tls.h"
 
 namespace headgate::edge {
 
@@ -48,6 +48,7 @@ RedisConn::RedisConn(const World& world, RedisTarget& target, RedisGreeter& gree
       target_(target),
       greeter_(greeter),
       locator_(world.conf, world.log),
+      sentinel_(world.conf, world.log),
       reply_timeout_ms_(world.conf.timeout_ms) {
     for (ngx_event_t* event : {&flush_event_, &timeout_event_, &retry_event_}) {
         // At debug level nginx logs the word where a connection's fd would be: it lies inside this object.
@@ -68,91 +69,6 @@ void RedisConn::wait_for_replicas() noexcept {
     // which keeps the clock of a WAIT, answers before the connection is given up.
     pipeline_.wait_for_replicas(std::max<ngx_msec_t>(1, conf_.timeout_ms / 2));
     reply_timeout_ms_ = 2 * conf_.timeout_ms;
-}
-
-// ---- the greeting -----------------------------------------------------------------------------
-
-void RedisConn::say_hello() noexcept {
-    connection_->write->handler = on_write_event;
-    count(world_.shared->own_counters().redis_connects);
-    set_state(RedisState::kHandshake);
-    try {
-        queue_hello();
-    } catch (const std::exception& e) {
-        fail(e.what());
-        return;
-    }
-    ngx_add_timer(&timeout_event_, conf_.timeout_ms);
-    flush();
-}
-
-void RedisConn::queue_hello() {
-    hello_index_ = 0;
-    hello_refused_ = false;
-    std::vector<std::string> commands;
-    if (asks_sentinel_) {
-        master_.reset();
-        RespWriter(commands.emplace_back()).command("SENTINEL", "get-master-addr-by-name", conf_.sentinel);
-    } else {
-        greeter_.hello(commands);
-    }
-    hello_replies_ = commands.size();
-    for (std::string& bytes : commands) {
-        auto* command = new RedisCommand;
-        command->bytes = std::move(bytes);
-        command->write_own_bytes();
-        command->done = on_hello_reply;
-        command->asker = this;
-        hello_.push(command);
-    }
-}
-
-void RedisConn::on_hello_reply(void* conn, RedisOutcome outcome, const redisReply* reply) noexcept {
-    auto* self = static_cast<RedisConn*>(conn);
-    if (outcome != RedisOutcome::kReply) {
-        return;
-    }
-    --self->hello_replies_;
-    try {
-        if (self->hello_refused_) {
-            return;  // what a replica says of our data, say, is not to be believed
-        }
-        if (self->asks_sentinel_) {
-            self->master_ = read_sentinel_master(reply);
-        } else if (!self->greeter_.learn(self->hello_index_++, reply)) {
-            self->hello_refused_ = true;
-        }
-    } catch (const std::exception&) {
-        self->hello_refused_ = true;
-    }
-}
-
-// Every reply to the greeting is there.
-void RedisConn::finish_hello() noexcept {
-    if (asks_sentinel_) {
-        if (!master_) {
-            fail("this Sentinel does not know the master");
-            return;
-        }
-        asks_sentinel_ = false;
-        drop_socket(false);
-        try {
-            dial(address_of(*master_));
-        } catch (const std::exception& e) {
-            fail(e.what());
-        }
-        return;
-    }
-    backoff_ms_ = 0;
-    tried_ = 0;
-    ready_since_ms_ = ngx_current_msec;
-    set_state(RedisState::kReady);
-    ngx_log_error(NGX_LOG_NOTICE, world_.log, 0, "headgate: Redis %s is ready", dialed_.text.c_str());
-    if (!greeter_.may_publish()) {
-        pipeline_.fail_events();
-    }
-    greeter_.on_ready();
-    flush();
 }
 
 // ---- commands and replies ---------------------------------------------------------------------
@@ -177,19 +93,10 @@ bool RedisConn::send(RedisCommand* command) noexcept {
     return true;
 }
 
-RedisCommand* RedisConn::send_bytes(std::string bytes, void* asker,
-                                    void (*done)(void* asker, RedisOutcome outcome, const redisReply* reply)) noexcept {
-    auto* command = new (std::nothrow) RedisCommand;
-    if (command == nullptr) {
-        return nullptr;
-    }
-    command->bytes = std::move(bytes);
-    command->write_own_bytes();
-    command->asker = asker;
-    command->done = done;
-    if (!send(command)) {
-        delete command;
-        return nullptr;
+RedisCommand* RedisConn::send_bytes(std::string bytes, void* asker, RedisCommand::Done done) noexcept {
+    RedisCommand* command = RedisCommand::of_bytes(std::move(bytes), asker, done);
+    if (command != nullptr && !send(command)) {
+        delete std::exchange(command, nullptr);
     }
     return command;
 }

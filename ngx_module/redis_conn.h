@@ -17,6 +17,8 @@
 
 #include "ngx_module/redis_locator.h"
 #include "ngx_module/redis_pipeline.h"
+#include "ngx_module/redis_sentinel.h"
+#include "ngx_module/redis_tls.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -71,6 +73,7 @@ class RedisConn {
         RedisGauge& gauge;
         ZoneShared* shared;
         ngx_log_t* log;
+        RedisTlsSessions& tls_sessions;
     };
 
     RedisConn(const World& world, RedisTarget& target, RedisGreeter& greeter) noexcept;
@@ -90,9 +93,7 @@ class RedisConn {
     // still owns the command, answers at once.
     [[nodiscard]] bool send(RedisCommand* command) noexcept;
     // The same for a command that owns its bytes; nullptr when it was not taken.
-    [[nodiscard]] RedisCommand* send_bytes(std::string bytes, void* asker,
-                                           void (*done)(void* asker, RedisOutcome outcome,
-                                                        const redisReply* reply)) noexcept;
+    [[nodiscard]] RedisCommand* send_bytes(std::string bytes, void* asker, RedisCommand::Done done) noexcept;
 
     [[nodiscard]] bool ready() const noexcept { return state_ == RedisState::kReady; }
     [[nodiscard]] bool failed() const noexcept { return state_ == RedisState::kBackoff; }
@@ -104,6 +105,7 @@ class RedisConn {
     static void on_located(void* conn, bool found) noexcept;
     static void on_connect_event(ngx_event_t* event) noexcept;
     static void on_tls(ngx_connection_t* c) noexcept;
+    static void on_tls_session(ngx_connection_t* c) noexcept;
     static void on_read_event(ngx_event_t* event) noexcept;
     static void on_write_event(ngx_event_t* event) noexcept;
     static void on_flush_event(ngx_event_t* event) noexcept;
@@ -134,10 +136,10 @@ class RedisConn {
     RedisGreeter& greeter_;
     RedisLocator locator_;
     RedisAddress dialed_;
-    std::size_t address_index_ = 0;   // which of the target's addresses the attempt began with
-    std::size_t tried_ = 0;           // addresses since the last pause
-    bool asks_sentinel_ = false;      // what is being dialed is a Sentinel
-    std::optional<HostPort> master_;  // as the Sentinel said
+    std::size_t address_index_ = 0;  // which of the target's addresses the attempt began with
+    std::size_t tried_ = 0;          // addresses since the last pause
+    bool asks_sentinel_ = false;     // what is being dialed is a Sentinel
+    RedisSentinel sentinel_;
 
     ngx_connection_t* connection_ = nullptr;
     RedisState state_ = RedisState::kIdle;

@@ -1,6 +1,6 @@
-// RedisConn on its way to a connected socket: an address, its name resolved, TCP or unix, TLS. Next: say_hello().
+// RedisConn on its way to be ready: an address, its name resolved, TCP or unix, TLS, the greeting. Where the address is
+// a Sentinel's its answer is the next to be dialed. Commands and replies are in redis_conn.cpp.
 #include "ngx_module/redis_conn.h"
-#include "ngx_module/redis_tls.h"
 
 namespace headgate::edge {
 
@@ -99,19 +99,109 @@ void RedisConn::on_connected() noexcept {
         return;
     }
     const std::string& host = conf_.tls_name.empty() ? dialed_.host : conf_.tls_name;
-    if (start_redis_tls(connection_, conf_, host, on_tls) != NGX_AGAIN) {
+    if (start_redis_tls(connection_, conf_, host, world_.tls_sessions, dialed_.text, on_tls_session, on_tls) !=
+        NGX_AGAIN) {
         on_tls(connection_);
     }
+}
+
+void RedisConn::on_tls_session(ngx_connection_t* c) noexcept {
+    auto* self = static_cast<RedisConn*>(c->data);
+    self->world_.tls_sessions.keep(c, self->dialed_.text);
 }
 
 void RedisConn::on_tls(ngx_connection_t* c) noexcept {
     auto* self = static_cast<RedisConn*>(c->data);
     if (!redis_tls_is_up(c)) {
+        self->world_.tls_sessions.forget(self->dialed_.text);
         self->fail("TLS could not be agreed on");
         return;
     }
     c->read->handler = on_read_event;
     self->say_hello();
+}
+
+// ---- the greeting -----------------------------------------------------------------------------
+
+void RedisConn::say_hello() noexcept {
+    connection_->write->handler = on_write_event;
+    count(world_.shared->own_counters().redis_connects);
+    set_state(RedisState::kHandshake);
+    try {
+        queue_hello();
+    } catch (const std::exception& e) {
+        fail(e.what());
+        return;
+    }
+    ngx_add_timer(&timeout_event_, conf_.timeout_ms);
+    flush();
+}
+
+void RedisConn::queue_hello() {
+    hello_index_ = 0;
+    hello_refused_ = false;
+    std::vector<std::string> commands;
+    if (asks_sentinel_) {
+        sentinel_.hello(commands);
+    } else {
+        greeter_.hello(commands);
+    }
+    hello_replies_ = commands.size();
+    for (std::string& bytes : commands) {
+        RedisCommand* command = RedisCommand::of_bytes(std::move(bytes), this, on_hello_reply);
+        if (command == nullptr) {
+            throw std::bad_alloc();
+        }
+        hello_.push(command);
+    }
+}
+
+void RedisConn::on_hello_reply(void* conn, RedisOutcome outcome, const redisReply* reply) noexcept {
+    auto* self = static_cast<RedisConn*>(conn);
+    if (outcome != RedisOutcome::kReply) {
+        return;
+    }
+    --self->hello_replies_;
+    try {
+        if (self->hello_refused_) {
+            return;  // what a replica says of our data, say, is not to be believed
+        }
+        const std::size_t index = self->hello_index_++;
+        const bool welcome =
+            self->asks_sentinel_ ? self->sentinel_.learn(index, reply) : self->greeter_.learn(index, reply);
+        self->hello_refused_ = !welcome;
+    } catch (const std::exception&) {
+        self->hello_refused_ = true;
+    }
+}
+
+// Every reply to the greeting is there.
+void RedisConn::finish_hello() noexcept {
+    if (asks_sentinel_) {
+        if (!sentinel_.master()) {
+            fail("this Sentinel does not know the master");
+            return;
+        }
+        asks_sentinel_ = false;
+        drop_socket(false);
+        try {
+            dial(address_of(*sentinel_.master()));
+        } catch (const std::exception& e) {
+            fail(e.what());
+        }
+        return;
+    }
+    backoff_ms_ = 0;
+    tried_ = 0;
+    ready_since_ms_ = ngx_current_msec;
+    set_state(RedisState::kReady);
+    ngx_log_error(NGX_LOG_NOTICE, world_.log, 0, "headgate: Redis %s is ready%s", dialed_.text.c_str(),
+                  redis_tls_resumed(connection_) ? ", its TLS session resumed" : "");
+    if (!greeter_.may_publish()) {
+        pipeline_.fail_events();
+    }
+    greeter_.on_ready();
+    flush();
 }
 
 void RedisConn::on_retry_event(ngx_event_t* event) noexcept {

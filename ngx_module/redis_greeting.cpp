@@ -6,12 +6,12 @@
 
 namespace headgate::edge {
 
-std::string auth_command(const RedisConf& conf) {
+std::string auth_command(const RedisLogin& login) {
     std::string out;
-    if (!conf.username.empty()) {
-        RespWriter(out).command("AUTH", conf.username, conf.password);
-    } else if (!conf.password.empty()) {
-        RespWriter(out).command("AUTH", conf.password);
+    if (!login.username.empty()) {
+        RespWriter(out).command("AUTH", login.username, login.password);
+    } else if (!login.password.empty()) {
+        RespWriter(out).command("AUTH", login.password);
     }
     return out;
 }
@@ -31,7 +31,7 @@ void RedisGreeting::hello(std::vector<std::string>& commands) {
         // Whatever was appended since the last call is this step.
         steps_.resize(commands.size(), step);
     };
-    if (std::string auth = auth_command(conf_); !auth.empty()) {
+    if (std::string auth = auth_command(conf_.login); !auth.empty()) {
         commands.push_back(std::move(auth));
         add(Step::kAuth);
     }

@@ -8,7 +8,7 @@
 namespace headgate::edge {
 
 // AUTH, where a password is configured; empty: none is.
-[[nodiscard]] std::string auth_command(const RedisConf& conf);
+[[nodiscard]] std::string auth_command(const RedisLogin& login);
 // Logs why a greeting's command was refused. The text of a refused AUTH is cut after its code: a server that does
 // not know the command repeats its arguments.
 void log_refused_greeting(ngx_log_t* log, bool is_auth, const redisReply* reply) noexcept;

@@ -46,15 +46,8 @@ void RedisMeta::learn_meta(const redisReply* reply) {
 }
 
 void RedisMeta::learn_memory(const redisReply* reply, bool& evicts) {
-    constexpr std::string_view kField = "maxmemory_policy:";
-    const std::string_view text = text_of(reply);
-    const std::size_t at = text.find(kField);
-    std::string_view policy;
     // An ACL may hide INFO; the sidecar's check-config looks as well.
-    if (reply->type != REDIS_REPLY_ERROR && at != std::string_view::npos) {
-        policy = text.substr(at + kField.size());
-        policy = policy.substr(0, policy.find_first_of("\r\n"));
-    }
+    const std::string_view policy = info_field(text_of(reply), "maxmemory_policy");
     forget_memory(evicts);
     if (!expected_.for_events || !policy.starts_with("allkeys-")) {
         return;

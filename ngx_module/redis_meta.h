@@ -25,7 +25,6 @@ class RedisMeta {
 
     // The commands about headgate:meta, in order; the reply to the last goes to learn_meta().
     void meta_commands(std::vector<std::string>& commands) const;
-    static constexpr std::size_t kMetaCommands = 3;
     void learn_meta(const redisReply* reply);
 
     // Of each server: its reply to memory_command(). `evicts` is what was known of that server.
@@ -37,7 +36,6 @@ class RedisMeta {
     static void script_commands(std::vector<std::string>& commands);
 
     [[nodiscard]] bool may_publish() const noexcept { return contract_fits_ && evicting_servers_ == 0; }
-    [[nodiscard]] bool contract_fits() const noexcept { return contract_fits_; }
 
     // Reads the reply to key_meta_command(): may an unknown key be called unknown? Without `projected`,
     // or with another pepper's fingerprint, nobody can say so.

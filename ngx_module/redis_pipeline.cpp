@@ -62,6 +62,17 @@ void RedisCommand::operator delete(void* memory) noexcept {
 
 // ---- commands ----------------------------------------------------------------------------------
 
+RedisCommand* RedisCommand::of_bytes(std::string bytes, void* asker, Done done) noexcept {
+    auto* command = new (std::nothrow) RedisCommand;
+    if (command != nullptr) {
+        command->bytes = std::move(bytes);
+        command->write_own_bytes();
+        command->asker = asker;
+        command->done = done;
+    }
+    return command;
+}
+
 void RedisCommand::write_own_bytes() noexcept {
     own_buf = {};
     own_buf.pos = own_buf.start = reinterpret_cast<u_char*>(bytes.data());
@@ -101,16 +112,14 @@ void RedisPipeline::seal_batch() noexcept {
     }
     RedisCommand* wait = nullptr;
     try {
-        wait = new RedisCommand;
-        RespWriter(wait->bytes)
-            .command("WAIT", static_cast<long long>(replicas), static_cast<long long>(wait_timeout_ms_));
-    } catch (const std::exception&) {
-        delete wait;
+        std::string bytes;
+        RespWriter(bytes).command("WAIT", static_cast<long long>(replicas), static_cast<long long>(wait_timeout_ms_));
+        wait = RedisCommand::of_bytes(std::move(bytes), this, on_wait_reply);
+    } catch (const std::exception&) {  // no memory either
+    }
+    if (wait == nullptr) {
         return;  // tried again with the next write, at the latest when the connection times out
     }
-    wait->write_own_bytes();
-    wait->asker = this;
-    wait->done = on_wait_reply;
     wait->queued_at_ms = ngx_current_msec;
     ++commands_;
     waiting_ = true;

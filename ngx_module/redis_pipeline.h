@@ -16,6 +16,8 @@ struct redisReader;
 
 namespace headgate::edge {
 
+struct RedisHops;
+
 enum class RedisOutcome : std::uint8_t {
     kReply,          // `reply` is set; it may be an error reply of Redis
     kUnavailable,    // not connected, or the connection broke: whether Redis ran it is unknown
@@ -24,8 +26,13 @@ enum class RedisOutcome : std::uint8_t {
 
 // Owned by the pipeline from push() until it has been told; allocated with new.
 struct RedisCommand {
+    using Done = void (*)(void* asker, RedisOutcome outcome, const redisReply* reply);
+
+    // A command that owns what it says; nullptr when there is no memory. Without `done` nobody is told.
+    [[nodiscard]] static RedisCommand* of_bytes(std::string bytes, void* asker, Done done) noexcept;
+
     // The askers' side. `done` is called exactly once, unless the command was abandoned before.
-    void (*done)(void* asker, RedisOutcome outcome, const redisReply* reply) = nullptr;
+    Done done = nullptr;
     void* asker = nullptr;
     // Called exactly once, when the last borrowed byte has been written or never will be.
     void (*released)(void* lender) = nullptr;
@@ -43,9 +50,11 @@ struct RedisCommand {
     // again, and nobody is told. Only for commands that own their bytes.
     bool (*retake)(void* retaker, RedisCommand* command, std::string_view error) = nullptr;
     void* retaker = nullptr;
-    std::uint32_t node = 0;  // which one was asked
-    std::uint16_t slot = 0;  // of its key
-    std::uint8_t moves = 0;  // redirections followed
+    std::uint32_t node = 0;     // which one was asked
+    std::uint16_t slot = 0;     // of its key
+    std::uint8_t moves = 0;     // redirections followed
+    RedisHops* hops = nullptr;  // of an asker that builds it again; good until its bytes are released
+    ngx_msec_t due_ms = 0;      // while it pauses
 
     ngx_queue_t link{};
     ngx_buf_t own_buf{};
@@ -70,9 +79,12 @@ struct RedisCommand {
 
 // A request's way through a cluster: what RedisService::redirected() learned for the next send().
 struct RedisHops {
-    std::uint8_t moves = 0;      // redirections followed
-    std::uint32_t asked = 0;     // the node that was asked last
-    std::uint32_t ask_next = 0;  // not 0: ASKING, of this node
+    std::uint8_t moves = 0;        // redirections followed
+    std::uint32_t asked = 0;       // the node that was asked last
+    std::uint32_t ask_next = 0;    // not 0: ASKING, of this node
+    std::uint8_t pauses = 0;       // made, because keys were on their way
+    ngx_msec_t pause_ms = 0;       // not 0: to be made before the command goes again
+    ngx_msec_t pauses_end_ms = 0;  // none after that
 };
 inline constexpr std::uint8_t kRedisMovesMax = 5;
 

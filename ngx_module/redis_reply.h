@@ -3,6 +3,7 @@
 
 #include <hiredis/hiredis.h>
 
+#include <algorithm>
 #include <string_view>
 
 namespace headgate::edge {
@@ -18,6 +19,19 @@ namespace headgate::edge {
 [[nodiscard]] inline std::string_view element_text(const redisReply* reply, std::size_t index) noexcept {
     return reply->type == REDIS_REPLY_ARRAY && index < reply->elements ? text_of(reply->element[index])
                                                                        : std::string_view();
+}
+
+// The value behind "<name>:" in INFO's text; empty without such a line.
+[[nodiscard]] inline std::string_view info_field(std::string_view info, std::string_view name) noexcept {
+    while (!info.empty()) {
+        const std::string_view line = info.substr(0, info.find('\n'));
+        info.remove_prefix(std::min(info.size(), line.size() + 1));
+        if (line.starts_with(name) && line.substr(name.size()).starts_with(':')) {
+            const std::string_view value = line.substr(name.size() + 1);
+            return value.substr(0, value.find('\r'));
+        }
+    }
+    return {};
 }
 
 }  // namespace headgate::edge

@@ -8,7 +8,7 @@ namespace headgate::edge {
 
 RedisService::RedisService(const RedisConf& conf, MetaExpectation expected, RedisGauge& gauge, ZoneShared* shared,
                            ngx_log_t* log)
-    : world_{conf, gauge, shared, log}, meta_(std::move(expected), log) {
+    : world_{conf, gauge, shared, log, tls_sessions_}, meta_(std::move(expected), log) {
     if (conf.cluster) {
         cluster_ = std::make_unique<RedisCluster>(world_, meta_, this, on_map_known);
     } else {
@@ -95,29 +95,15 @@ bool RedisService::send(RedisCommand* command, std::string_view key, RedisHops* 
     if (cluster_ == nullptr) {
         return node_->send(command, slot, false);
     }
-    if (!cluster_->send(command, slot, hops)) {
-        return false;
-    }
-    if (hops != nullptr) {
-        hops->asked = command->node;
-    }
-    return true;
+    command->hops = hops;
+    return cluster_->send(command, slot);
 }
 
 RedisCommand* RedisService::send_bytes(std::string bytes, std::string_view key, void* asker,
-                                       void (*done)(void* asker, RedisOutcome outcome,
-                                                    const redisReply* reply)) noexcept {
-    auto* command = new (std::nothrow) RedisCommand;
-    if (command == nullptr) {
-        return nullptr;
-    }
-    command->bytes = std::move(bytes);
-    command->write_own_bytes();
-    command->asker = asker;
-    command->done = done;
-    if (!send(command, key)) {
-        delete command;
-        return nullptr;
+                                       RedisCommand::Done done) noexcept {
+    RedisCommand* command = RedisCommand::of_bytes(std::move(bytes), asker, done);
+    if (command != nullptr && !send(command, key)) {
+        delete std::exchange(command, nullptr);
     }
     return command;
 }

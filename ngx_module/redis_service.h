@@ -22,10 +22,11 @@ class RedisService {
     [[nodiscard]] bool send(RedisCommand* command, std::string_view key, RedisHops* hops = nullptr) noexcept;
     // The same for a command that owns its bytes; nullptr when it was not taken.
     [[nodiscard]] RedisCommand* send_bytes(std::string bytes, std::string_view key, void* asker,
-                                           void (*done)(void* asker, RedisOutcome outcome,
-                                                        const redisReply* reply)) noexcept;
+                                           RedisCommand::Done done) noexcept;
     // Was the reply a redirection of a cluster? Then nothing ran, what it says has been learned, and the asker builds
     // the command again and sends it with the same `hops`. False: it is an answer, or there were too many of them.
+    // TRYAGAIN is one as well: keys are on their way to another node, and send() waits a little (hops.pause_ms), a few
+    // times, and all together no longer than a reply may take.
     [[nodiscard]] bool redirected(const redisReply* reply, RedisHops& hops) noexcept;
     // Loads a script where `key` lives, ahead of a command that is sent next. False: not connected.
     [[nodiscard]] bool load_script(std::string_view script, std::string_view key) noexcept;
@@ -42,6 +43,7 @@ class RedisService {
     static void on_meta(void* service, RedisOutcome outcome, const redisReply* reply) noexcept;
     void ask_meta() noexcept;
 
+    RedisTlsSessions tls_sessions_;
     RedisConn::World world_;
     RedisMeta meta_;
     bool asking_meta_ = false;

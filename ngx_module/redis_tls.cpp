@@ -10,8 +10,11 @@ namespace headgate::edge {
 // An nginx that was built without TLS has none of these: it loads the module all the same, and `tls=on` fails.
 #pragma weak ngx_ssl_create
 #pragma weak ngx_ssl_cleanup_ctx
+#pragma weak ngx_ssl_client_session_cache
 #pragma weak ngx_ssl_create_connection
+#pragma weak ngx_ssl_get_session
 #pragma weak ngx_ssl_handshake
+#pragma weak ngx_ssl_set_session
 #pragma weak ngx_ssl_shutdown
 
 char* make_redis_tls(ngx_conf_t* cf, RedisConf& redis) {
@@ -32,6 +35,9 @@ char* make_redis_tls(ngx_conf_t* cf, RedisConf& redis) {
     // nginx's own callback lets every certificate pass and looks at the result afterwards; here OpenSSL itself ends
     // the handshake.
     SSL_CTX_set_verify(ssl->ctx, SSL_VERIFY_PEER, nullptr);
+    if (ngx_ssl_client_session_cache(cf, ssl, 1) != NGX_OK) {
+        return kConfError;
+    }
     if (redis.tls_ca.empty()) {
         if (SSL_CTX_set_default_verify_paths(ssl->ctx) != 1) {
             return conf_fail(cf, "the system's certificate bundle cannot be used: name one with tls_ca=");
@@ -52,7 +58,54 @@ char* make_redis_tls(ngx_conf_t* cf, RedisConf& redis) {
     return kConfOk;
 }
 
+// A cluster has so many nodes at most.
+static constexpr std::size_t kTlsSessionsMax = 1024;
+
+RedisTlsSessions::~RedisTlsSessions() {
+    for (const Session& kept : sessions_) {
+        SSL_SESSION_free(kept.session);
+    }
+}
+
+void RedisTlsSessions::keep(ngx_connection_t* c, const std::string& server) noexcept {
+    SSL_SESSION* session = ngx_ssl_get_session(c);
+    if (session == nullptr) {
+        return;
+    }
+    forget(server);
+    try {
+        if (sessions_.size() < kTlsSessionsMax) {
+            sessions_.push_back({server, session});
+            return;
+        }
+        Session& oldest = sessions_[turn_++ % kTlsSessionsMax];
+        oldest.server = server;
+        SSL_SESSION_free(std::exchange(oldest.session, session));
+    } catch (const std::exception&) {
+        SSL_SESSION_free(session);  // no memory: the next handshake is a whole one
+    }
+}
+
+void RedisTlsSessions::offer(ngx_connection_t* c, const std::string& server) noexcept {
+    for (const Session& kept : sessions_) {
+        if (kept.server == server && ngx_ssl_set_session(c, kept.session) != NGX_OK) {
+            ERR_clear_error();
+        }
+    }
+}
+
+void RedisTlsSessions::forget(const std::string& server) noexcept {
+    std::erase_if(sessions_, [&server](const Session& kept) {
+        const bool found = kept.server == server;
+        if (found) {
+            SSL_SESSION_free(kept.session);
+        }
+        return found;
+    });
+}
+
 ngx_int_t start_redis_tls(ngx_connection_t* c, const RedisConf& redis, const std::string& host,
+                          RedisTlsSessions& sessions, const std::string& server, void (*save)(ngx_connection_t* c),
                           void (*handler)(ngx_connection_t* c)) noexcept {
     if (ngx_ssl_create_connection(redis.ssl, c, NGX_SSL_CLIENT) != NGX_OK) {
         return NGX_ERROR;
@@ -68,6 +121,8 @@ ngx_int_t start_redis_tls(ngx_connection_t* c, const RedisConf& redis, const std
         ERR_clear_error();
         return NGX_ERROR;
     }
+    sessions.offer(c, server);
+    c->ssl->save_session = save;
     c->ssl->handler = handler;
     return ngx_ssl_handshake(c);
 }
@@ -82,6 +137,10 @@ bool redis_tls_is_up(ngx_connection_t* c) noexcept {
                       X509_verify_cert_error_string(result));
     }
     return false;
+}
+
+bool redis_tls_resumed(ngx_connection_t* c) noexcept {
+    return c->ssl != nullptr && SSL_session_reused(c->ssl->connection) == 1;
 }
 
 namespace {
@@ -179,11 +238,16 @@ void close_redis_tls(ngx_connection_t* c, bool broken) noexcept {
 char* make_redis_tls(ngx_conf_t* cf, RedisConf&) {
     return conf_fail(cf, "\"tls=on\" needs an nginx that was built with TLS");
 }
-ngx_int_t start_redis_tls(ngx_connection_t*, const RedisConf&, const std::string&,
-                          void (*)(ngx_connection_t*)) noexcept {
+RedisTlsSessions::~RedisTlsSessions() = default;
+void RedisTlsSessions::keep(ngx_connection_t*, const std::string&) noexcept {}
+void RedisTlsSessions::offer(ngx_connection_t*, const std::string&) noexcept {}
+void RedisTlsSessions::forget(const std::string&) noexcept {}
+ngx_int_t start_redis_tls(ngx_connection_t*, const RedisConf&, const std::string&, RedisTlsSessions&,
+                          const std::string&, void (*)(ngx_connection_t*), void (*)(ngx_connection_t*)) noexcept {
     return NGX_ERROR;
 }
 bool redis_tls_is_up(ngx_connection_t*) noexcept { return false; }
+bool redis_tls_resumed(ngx_connection_t*) noexcept { return false; }
 ngx_int_t redis_tls_send_chain(ngx_connection_t*, ngx_chain_t*, char*) noexcept { return NGX_ERROR; }
 void close_redis_tls(ngx_connection_t*, bool) noexcept {}
 

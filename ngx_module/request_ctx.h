@@ -159,7 +159,7 @@ template <typename Body>
     } catch (const std::exception& e) {
         ngx_log_error(NGX_LOG_ERR, r->connection->log, 0, "headgate: %s", e.what());
     }
-    value->data = reinterpret_cast<u_char*>(const_cast<char*>(text.data()));
+    value->data = bytes_of(text);
     value->len = static_cast<unsigned>(text.size()) & 0x0fffffff;
     value->valid = 1;
     value->no_cacheable = 1;

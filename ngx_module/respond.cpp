@@ -9,21 +9,25 @@
 
 namespace headgate::edge {
 
-bool add_header(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept {
+ngx_table_elt_t* push_header(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept {
     auto* header = static_cast<ngx_table_elt_t*>(ngx_list_push(&r->headers_out.headers));
     if (header == nullptr) {
-        return false;
+        return nullptr;
     }
-    // r is never null: NOLINTNEXTLINE(clang-analyzer-core.NullDereference)
-    const ngx_str_t copy = copy_to_pool(r->pool, value);
-    header->hash = copy.data == nullptr ? 0 : 1;
-    header->key = {name.size(), reinterpret_cast<u_char*>(const_cast<char*>(name.data()))};
-    header->value = copy;
+    header->hash = 1;
+    header->key = borrowed(name);
+    header->value = borrowed(value);
     header->lowcase_key = nullptr;
 #if (nginx_version >= 1023000)
     header->next = nullptr;
 #endif
-    return copy.data != nullptr;
+    return header;
+}
+
+ngx_table_elt_t* add_header(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept {
+    // r is never null: NOLINTNEXTLINE(clang-analyzer-core.NullDereference)
+    const ngx_str_t copy = copy_to_pool(r->pool, value);
+    return copy.data == nullptr ? nullptr : push_header(r, name, view(copy));
 }
 
 ngx_int_t respond_body(ngx_http_request_t* r, ngx_uint_t status, std::string_view content_type, std::string_view body) {
@@ -40,8 +44,7 @@ ngx_int_t respond_body(ngx_http_request_t* r, ngx_uint_t status, std::string_vie
         ngx_str_set(&r->headers_out.status_line, "422 Unprocessable Content");  // nginx 1.22 has no text for it
     }
     r->headers_out.content_length_n = static_cast<off_t>(body.size());
-    r->headers_out.content_type = {content_type.size(),
-                                   reinterpret_cast<u_char*>(const_cast<char*>(content_type.data()))};
+    r->headers_out.content_type = borrowed(content_type);
     r->headers_out.content_type_len = content_type.size();
     r->headers_out.content_type_lowcase = nullptr;
     const ngx_int_t rc = ngx_http_send_header(r);
@@ -74,14 +77,10 @@ bool set_www_authenticate(ngx_http_request_t* r, RequestCtx* ctx, const ngx_str_
     if (ctx->challenge != nullptr) {
         ctx->challenge->hash = 0;  // of the location whose error_page this is
     }
-    if (!add_header(r, "WWW-Authenticate", value)) {
+    ctx->challenge = add_header(r, "WWW-Authenticate", value);
+    if (ctx->challenge == nullptr) {
         return false;
     }
-    auto* part = &r->headers_out.headers.part;
-    while (part->next != nullptr) {
-        part = part->next;
-    }
-    ctx->challenge = static_cast<ngx_table_elt_t*>(part->elts) + (part->nelts - 1);
     r->headers_out.www_authenticate = ctx->challenge;
     return true;
 }

@@ -8,8 +8,10 @@
 
 namespace headgate::edge {
 
-// Adds a response header; false when there is no memory. `name` is static text, `value` is copied.
-bool add_header(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept;
+// Adds a response header; nullptr when there is no memory. `name` is static text; `value` lives as long as the request.
+ngx_table_elt_t* push_header(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept;
+// The same with a copy of `value`.
+ngx_table_elt_t* add_header(ngx_http_request_t* r, std::string_view name, std::string_view value) noexcept;
 
 // Sends a whole response. Returns what ngx_http_finalize_request() wants.
 [[nodiscard]] ngx_int_t respond_body(ngx_http_request_t* r, ngx_uint_t status, std::string_view content_type,

@@ -31,13 +31,12 @@ std::int64_t until_of(const redisReply* score) noexcept {
 
 RevocationSync::RevocationSync(RedisService& keys, ZoneShared& shared, ngx_msec_t first_wait_ms,
                                ngx_log_t* log) noexcept
-    : keys_(keys), shared_(shared), first_wait_ms_(first_wait_ms), log_(log) {
+    : keys_(keys),
+      shared_(shared),
+      first_wait_ms_(first_wait_ms),
+      log_(log),
+      poll_(this, on_poll, WorkerTimer::OnQuit::kAwaited, log) {
     ngx_queue_init(&waiting_);
-    ident_.data = this;
-    ident_.fd = -1;
-    poll_event_.handler = on_poll_event;
-    poll_event_.data = &ident_;
-    poll_event_.log = log;
 }
 
 RevocationSync::~RevocationSync() { stop(); }
@@ -234,16 +233,12 @@ bool RevocationSync::wait(RequestCtx* ctx) noexcept {
     }
     ngx_queue_insert_tail(&waiting_, &ctx->sync_link);
     ctx->waits_for_sync = true;
-    if (!poll_event_.timer_set) {
-        ngx_add_timer(&poll_event_, kPollMs);
-    }
+    poll_.set(kPollMs);
     return true;
 }
 
 void RevocationSync::wake() noexcept {
-    if (poll_event_.timer_set) {
-        ngx_del_timer(&poll_event_);
-    }
+    poll_.clear();
     // Those who begin to wait meanwhile wait for the next time.
     ngx_queue_t woken;
     ngx_queue_init(&woken);
@@ -258,12 +253,12 @@ void RevocationSync::wake() noexcept {
     }
 }
 
-void RevocationSync::on_poll_event(ngx_event_t* event) noexcept {
-    auto* self = static_cast<RevocationSync*>(static_cast<ngx_connection_t*>(event->data)->data);
+void RevocationSync::on_poll(void* data) noexcept {
+    auto* self = static_cast<RevocationSync*>(data);
     if (!self->may_wait()) {
         self->wake();
     } else if (!ngx_queue_empty(&self->waiting_)) {
-        ngx_add_timer(event, kPollMs);  // perhaps another worker does it
+        self->poll_.set(kPollMs);  // perhaps another worker does it
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "ngx_module/redis_service.h"
 #include "ngx_module/request_ctx.h"
+#include "ngx_module/worker_timer.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -30,7 +31,7 @@ class RevocationSync {
     static void on_page(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
     static void on_meta_before(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
     static void on_meta_after(void* self, RedisOutcome outcome, const redisReply* reply) noexcept;
-    static void on_poll_event(ngx_event_t* event) noexcept;
+    static void on_poll(void* self) noexcept;
 
     void ask_meta(void (*done)(void* self, RedisOutcome outcome, const redisReply* reply)) noexcept;
     void ask_page(std::string_view cursor) noexcept;
@@ -53,9 +54,8 @@ class RevocationSync {
     std::uint32_t withdrawals_before_ = 0;
     std::size_t pages_ = 0;
     bool projected_before_ = false;
-    ngx_queue_t waiting_{};     // RequestCtx::sync_link
-    ngx_event_t poll_event_{};  // not cancelable: requests wait for it. Set only then
-    ngx_connection_t ident_{};  // nginx logs ev->data as a connection
+    ngx_queue_t waiting_{};  // RequestCtx::sync_link
+    WorkerTimer poll_;       // awaited: requests wait for it. Set only then
 };
 
 }  // namespace headgate::edge

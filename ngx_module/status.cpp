@@ -14,38 +14,32 @@ namespace {
 enum class Form : std::uint8_t { kJson, kPrometheus, kOpenMetrics };
 
 bool contains(std::string_view text, std::string_view lowercase) noexcept {
-    return ngx_strlcasestrn(reinterpret_cast<u_char*>(const_cast<char*>(text.data())),
-                            reinterpret_cast<u_char*>(const_cast<char*>(text.data() + text.size())),
-                            reinterpret_cast<u_char*>(const_cast<char*>(lowercase.data())),
-                            lowercase.size() - 1) != nullptr;
+    return ngx_strlcasestrn(bytes_of(text), bytes_of(text) + text.size(), bytes_of(lowercase), lowercase.size() - 1) !=
+           nullptr;
 }
 
 // What Accept asks for. A scraper lists what it reads; any mention of OpenMetrics or of the text format's version is
 // one, whatever its weight: browsers and curl mention neither.
 Form accepted_form(ngx_http_request_t* r) noexcept {
     Form form = Form::kJson;
-    for (ngx_list_part_t* part = &r->headers_in.headers.part; part != nullptr; part = part->next) {
-        const auto* headers = static_cast<ngx_table_elt_t*>(part->elts);
-        for (ngx_uint_t i = 0; i < part->nelts; ++i) {
-            if (!header_is(headers[i], "accept")) {
-                continue;
-            }
-            const std::string_view value = view(headers[i].value);
-            if (contains(value, "application/openmetrics-text")) {
-                return Form::kOpenMetrics;
-            }
-            if (contains(value, "text/plain") && contains(value, "version=0.0.4")) {
-                form = Form::kPrometheus;
-            }
+    for_each_header(r->headers_in.headers, [&form](const ngx_table_elt_t& header) {
+        if (!header_is(header, "accept") || form == Form::kOpenMetrics) {
+            return;
         }
-    }
+        const std::string_view value = view(header.value);
+        if (contains(value, "application/openmetrics-text")) {
+            form = Form::kOpenMetrics;
+        } else if (contains(value, "text/plain") && contains(value, "version=0.0.4")) {
+            form = Form::kPrometheus;
+        }
+    });
     return form;
 }
 
 // nullopt: `format` names something else.
 std::optional<Form> requested_form(ngx_http_request_t* r) noexcept {
     ngx_str_t format;
-    if (ngx_http_arg(r, reinterpret_cast<u_char*>(const_cast<char*>("format")), 6, &format) != NGX_OK) {
+    if (ngx_http_arg(r, bytes_of("format"), 6, &format) != NGX_OK) {
         return accepted_form(r);
     }
     if (view(format) == "json") {

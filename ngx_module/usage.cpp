@@ -14,25 +14,8 @@ constexpr int kKeysPerFlush = 2000;
 
 }  // namespace
 
-Usage::Usage(RedisService& redis, ngx_log_t* log) noexcept : redis_(redis), log_(log) {
-    flush_ident_.data = this;  // nginx logs ev->data as a connection
-    flush_ident_.fd = static_cast<ngx_socket_t>(-1);
-    flush_event_.handler = on_flush_event;
-    flush_event_.data = &flush_ident_;
-    flush_event_.log = log;
-}
-
-Usage::~Usage() {
-    if (flush_event_.timer_set) {
-        ngx_del_timer(&flush_event_);
-    }
-}
-
-void Usage::arm() noexcept {
-    if (!flush_event_.timer_set) {
-        ngx_add_timer(&flush_event_, kFlushMs);
-    }
-}
+Usage::Usage(RedisService& redis, ngx_log_t* log) noexcept
+    : redis_(redis), log_(log), flush_timer_(this, on_flush, WorkerTimer::OnQuit::kAwaited, log) {}
 
 void Usage::count(std::string_view key_id, bool accepted, bool limited) noexcept {
     try {
@@ -50,7 +33,7 @@ void Usage::count(std::string_view key_id, bool accepted, bool limited) noexcept
         counts.accepted += accepted ? 1 : 0;
         counts.limited += limited ? 1 : 0;
         counts.last_used_ms = now_ms();
-        arm();
+        flush_timer_.set(kFlushMs);
     } catch (const std::exception&) {
         ++dropped_;
     }
@@ -105,11 +88,9 @@ void Usage::flush() noexcept {
         ngx_log_error(NGX_LOG_WARN, log_, 0, "headgate: the usage of %uz keys is lost: Redis is away", keys_.size());
         return;
     }
-    arm();
+    flush_timer_.set(kFlushMs);
 }
 
-void Usage::on_flush_event(ngx_event_t* event) noexcept {
-    static_cast<Usage*>(static_cast<ngx_connection_t*>(event->data)->data)->flush();
-}
+void Usage::on_flush(void* self) noexcept { static_cast<Usage*>(self)->flush(); }
 
 }  // namespace headgate::edge

@@ -6,6 +6,7 @@
 #include <unordered_map>
 
 #include "ngx_module/redis_service.h"
+#include "ngx_module/worker_timer.h"
 
 namespace headgate::edge {
 
@@ -14,7 +15,6 @@ namespace headgate::edge {
 class Usage {
  public:
     Usage(RedisService& redis, ngx_log_t* log) noexcept;
-    ~Usage();
     Usage(const Usage&) = delete;
     Usage& operator=(const Usage&) = delete;
 
@@ -28,18 +28,16 @@ class Usage {
         std::int64_t requests = 0, accepted = 0, limited = 0, last_used_ms = 0;
     };
 
-    static void on_flush_event(ngx_event_t* event) noexcept;
+    static void on_flush(void* self) noexcept;
     void flush() noexcept;
     [[nodiscard]] bool write(const std::string& key_id, Counts& counts);
-    void arm() noexcept;
 
     RedisService& redis_;
     ngx_log_t* log_;
     std::unordered_map<std::string, Counts> keys_;
     std::string scratch_;
-    std::int64_t dropped_ = 0;   // requests, since the last flush
-    ngx_event_t flush_event_{};  // not cancelable: a quitting worker waits for it
-    ngx_connection_t flush_ident_{};
+    std::int64_t dropped_ = 0;  // requests, since the last flush
+    WorkerTimer flush_timer_;
 };
 
 }  // namespace headgate::edge

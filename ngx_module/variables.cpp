@@ -112,7 +112,7 @@ std::string_view value_of(ngx_http_request_t* r, const RequestCtx* ctx, Variable
         case Variable::kEventId:
             return ctx->published ? std::string_view(ctx->event.id, kEventIdBytes) : std::string_view();
         case Variable::kShard:
-            return ctx->event.shard < 0 ? "" : number(r, ctx->event.shard);
+            return ctx->published ? number(r, ctx->event.shard) : "";
         case Variable::kRedisTime:
             break;
     }
@@ -130,7 +130,7 @@ ngx_int_t get_variable(ngx_http_request_t* r, ngx_http_variable_value_t* value, 
 
 ngx_int_t add_variables(ngx_conf_t* cf) noexcept {
     for (const VariableName& entry : kVariables) {
-        ngx_str_t name{entry.name.size(), reinterpret_cast<u_char*>(const_cast<char*>(entry.name.data()))};
+        ngx_str_t name = borrowed(entry.name);
         ngx_http_variable_t* variable = ngx_http_add_variable(cf, &name, NGX_HTTP_VAR_NOCACHEABLE);
         if (variable == nullptr) {
             return NGX_ERROR;
@@ -138,7 +138,7 @@ ngx_int_t add_variables(ngx_conf_t* cf) noexcept {
         variable->get_handler = get_variable;
         variable->data = static_cast<uintptr_t>(entry.variable);
     }
-    ngx_str_t prefix{kClaimPrefix.size(), reinterpret_cast<u_char*>(const_cast<char*>(kClaimPrefix.data()))};
+    ngx_str_t prefix = borrowed(kClaimPrefix);
     ngx_http_variable_t* claims = ngx_http_add_variable(cf, &prefix, NGX_HTTP_VAR_NOCACHEABLE | NGX_HTTP_VAR_PREFIX);
     if (claims == nullptr) {
         return NGX_ERROR;

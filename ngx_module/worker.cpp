@@ -33,24 +33,14 @@ Worker::Worker(const MainConf& conf, ngx_cycle_t* cycle)
       leases_(shared_, limits(), cycle->log),
       usage_(keys(), cycle->log),
       report_(*cycle, *counters_),
+      refresh_(this, on_refresh, WorkerTimer::OnQuit::kDropped, cycle->log),
       scan_buffer_(std::make_unique<char[]>(limits::kScanBufferBytes)) {
     for (int shard = 0; shard < static_cast<int>(conf.shards); ++shard) {
         stream_keys_.push_back(headgate::stream_key(kDefaultKeyPrefix, shard));
     }
-    refresh_ident_.data = this;
-    refresh_ident_.fd = -1;
-    refresh_event_.handler = on_refresh_event;
-    refresh_event_.data = &refresh_ident_;
-    refresh_event_.log = cycle->log;
-    refresh_event_.cancelable = 1;
 }
 
-Worker::~Worker() {
-    if (refresh_event_.timer_set) {
-        ngx_del_timer(&refresh_event_);
-    }
-    shared_->workers[ngx_process_slot].pid = 0;
-}
+Worker::~Worker() { shared_->workers[ngx_process_slot].pid = 0; }
 
 void Worker::start() noexcept {
     ZoneShared::Worker& slot = shared_->workers[ngx_process_slot];
@@ -60,7 +50,7 @@ void Worker::start() noexcept {
     redis_.start();
     revocations_.start();
     control_.start();
-    ngx_add_timer(&refresh_event_, kRefreshMs);
+    refresh_.set(kRefreshMs);
 }
 
 void Worker::stop() noexcept {
@@ -72,14 +62,14 @@ void Worker::stop() noexcept {
     redis_.stop();  // whoever went on has asked for something else meanwhile
 }
 
-void Worker::on_refresh_event(ngx_event_t* event) noexcept {
-    auto* self = static_cast<Worker*>(static_cast<ngx_connection_t*>(event->data)->data);
+void Worker::on_refresh(void* data) noexcept {
+    auto* self = static_cast<Worker*>(data);
     if (ngx_exiting) {
         return;
     }
     self->redis_.refresh();
     self->report_.send(self->events(), self->inflight_bytes_);
-    ngx_add_timer(event, kRefreshMs);
+    self->refresh_.set(kRefreshMs);
 }
 
 void Worker::add_inflight(RequestCtx* ctx, std::size_t bytes) noexcept {

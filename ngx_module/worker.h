@@ -13,6 +13,7 @@
 #include "ngx_module/token_keys.h"
 #include "ngx_module/token_memo.h"
 #include "ngx_module/usage.h"
+#include "ngx_module/worker_timer.h"
 #include "ngx_module/zone.h"
 
 namespace headgate::edge {
@@ -62,7 +63,7 @@ class Worker {
     [[nodiscard]] char* scan_buffer() noexcept { return scan_buffer_.get(); }
 
  private:
-    static void on_refresh_event(ngx_event_t* event) noexcept;
+    static void on_refresh(void* self) noexcept;
 
     ZoneShared* shared_;
     Counters* counters_;
@@ -78,8 +79,7 @@ class Worker {
     Usage usage_;
     StatusReport report_;
     std::size_t inflight_bytes_ = 0;
-    ngx_event_t refresh_event_{};
-    ngx_connection_t refresh_ident_{};  // nginx logs ev->data as a connection
+    WorkerTimer refresh_;
     std::unique_ptr<char[]> scan_buffer_;
     std::vector<std::string> stream_keys_;
     std::string scratch_text_;

@@ -2,6 +2,7 @@
 use v5.36;
 use Test::More;
 
+use Headgate::Nginx;
 use Headgate::Test;
 
 my $t    = Headgate::Test->new;
@@ -44,7 +45,7 @@ for my $name (qw(directives authentication)) {
         $example =~ s{/etc/headgate/}{$t->path('etc') . '/'}ge;
         $example =~ s/127\.0\.0\.1:8080/127.0.0.1:$port/;
         my $conf = $t->write_file('nginx.conf', "load_module $module;\npid @{[ $t->path('nginx.pid') ]};\nevents {}\nhttp {\naccess_log off;\n$example\n}\n");
-        my $said = `nginx -t -p @{[ $t->dir('prefix') ]} -e @{[ $t->path('error.log') ]} -c $conf 2>&1`;
+        my $said = `@{[ Headgate::Nginx->executable ]} -t -p @{[ $t->dir('prefix') ]} -e @{[ $t->path('error.log') ]} -c $conf 2>&1`;
         is $?, 0, "nginx -t accepts the example of docs/$name.md" or diag $said;
     }
 }

@@ -6,6 +6,7 @@ use Test::More;
 use Digest::SHA qw(sha256_hex);
 use Headgate::Credentials qw(json);
 use Headgate::Edge;
+use Headgate::Nginx;
 use Headgate::Test;
 
 my $t     = Headgate::Test->new;
@@ -273,7 +274,7 @@ pass 'and 200 again when Redis is back';
     my $test = sub ($location) {
         my $conf = $t->write_file('conf/nginx.conf', "load_module $module;\npid @{[ $t->path('conf/pid') ]};\nevents {}\nhttp {\naccess_log off;\nheadgate_zone z:1m;\nheadgate_redis 127.0.0.1:1;\n"
                 . "headgate_jwt_key_file @{[ $t->path('etc/token.key') ]} alg=HS256;\nserver {\nlisten 127.0.0.1:@{[ $t->port ]};\nlocation = /b { headgate_auth jwt; $location }\n}\n}\n");
-        return `nginx -t -p @{[ $t->dir('conf') ]} -e @{[ $t->path('conf/error.log') ]} -c $conf 2>&1`;
+        return `@{[ Headgate::Nginx->executable ]} -t -p @{[ $t->dir('conf') ]} -e @{[ $t->path('conf/error.log') ]} -c $conf 2>&1`;
     };
     like $test->('headgate_publish batch;'), qr/test is successful/, 'the defaults fit a batch';
     my %wrong = (

@@ -4,9 +4,11 @@ use v5.36;
 use Test::More;
 
 use Digest::SHA qw(sha256_hex);
+use POSIX ();
 use Headgate::Credentials qw(json);
 use Headgate::Edge;
 use Headgate::Load;
+use Headgate::Resp;
 use Headgate::Test;
 
 my $t     = Headgate::Test->new;
@@ -150,6 +152,34 @@ sub batch ($name, $body, @headers) {
     my $ordered = batch(new_key(), '[' . join(',', map { event(ordering_key => "k$_") } map { $_ % 5 } 1 .. 20) . ']');
     is $ordered->json->{accepted}, 20, 'a batch of ordered events after SCRIPT FLUSH';
     is $missed->(), $before, '... which misses no script';
+}
+# Scripts are forgotten all the time, and others load them again: no event of an ordering key overtakes another.
+{
+    my $stop = $t->path('stop-flushing');
+    my $pid  = fork() // die "fork: $!";
+    if ($pid == 0) {
+        my $flusher = Headgate::Resp->connect(port => $redis->port);
+        eval {
+            while (!-e $stop) {
+                $flusher->command('SCRIPT', 'FLUSH');
+                publish('child-' . ++$n);
+            }
+        };
+        POSIX::_exit(0);
+    }
+    my (@accepted, %expected, %stored);
+    for my $round (1 .. 12) {
+        my @order = map { { ordering_key => 'k' . $_ % 3, payload => { round => $round, n => $_ } } } 1 .. 300;
+        my $answer = batch("flushed-$round", '[' . join(',', map { event(%$_) } @order) . ']');
+        my $told   = $answer->json;
+        push @accepted, $told->{accepted} // 0;
+        push $expected{ $order[$_]{ordering_key} }->@*, $told->{results}[$_]{id} for 0 .. $#order;
+    }
+    $t->write_file('stop-flushing', '');
+    waitpid $pid, 0;
+    push $stored{ $_->{ord} }->@*, $_->{id} for grep { $_->{ord} =~ /\Ak[0-2]\z/ && $_->{via} eq 'batch' && $_->{payload} =~ /round/ } $redis->events;
+    is_deeply \@accepted, [(300) x 12], 'batches of ordered events while scripts are forgotten all the time: all stored';
+    is_deeply \%stored, \%expected, '... each once, and each ordering key in its order';
 }
 for my $flush (0, 1) {
     my $name   = new_key();

@@ -26,6 +26,9 @@ my $edge  = Headgate::Edge->start(
         CONF
 );
 my $nginx = $edge->nginx;
+# The edge is ready with one worker already; a slow second one would show up as connecting.
+$t->wait_for('both workers', sub { $edge->status->{worker_processes} == 2 });
+$edge->wait_until_ready;
 my $key   = $edge->add_key;
 my $poor  = $edge->add_key(limits => '1r/h');
 

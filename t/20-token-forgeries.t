@@ -24,6 +24,7 @@ my %sets = (
     encryption => [Headgate::Keys::jwks($p384->jwk, $rsa->jwk(use => 'enc'), $p256->jwk(key_ops => ['sign']))],
     weak       => [Headgate::Keys::jwks($p384->jwk, $key{'RSA-1024'}->jwk)],
     secret     => [Headgate::Keys::jwks($rsa->jwk, { kty => 'oct', kid => 'o', k => base64url('s' x 48), alg => 'HS384' })],
+    many       => [Headgate::Keys::jwks(map { { kty => 'oct', kid => "o$_", k => base64url($_ x 48), alg => 'HS384' } } 1 .. 9)],
     audience   => [Headgate::Keys::jwks($p256->jwk), '', 'headgate_jwt_audience shop other;'],
     foreign    => [Headgate::Keys::jwks($p256->jwk), 'issuer=https://id.example org=acme scopes=events:read', 'headgate_require_scope events:read;'],
 );
@@ -168,6 +169,12 @@ my @table = (
     (map { ["$_->[0] with $_->[1], JWKS", $key{ $_->[1] }->token($_->[0]), 200, 'ok', '/all'] } @algorithms),
     (map { ["$_->[0] with $_->[1], PEM", $key{ $_->[1] }->token($_->[0], header => { kid => undef }), 200, 'ok', '/pem'] } @algorithms),
     ['HS384 with a secret of a JWKS', jwt('s' x 48, header => { alg => 'HS384', kid => 'o' }, mac => 'HS384'), 200, 'ok', '/secret'],
+
+    # many keys that fit
+    ['the eighth key, no kid', jwt('8' x 48, header => { alg => 'HS384', kid => undef }, mac => 'HS384'), 200, 'ok', '/many'],
+    ['the ninth key, no kid', jwt('9' x 48, header => { alg => 'HS384', kid => undef }, mac => 'HS384'), 401, 'too_many_keys', '/many'],
+    ['the ninth key by its kid', jwt('9' x 48, header => { alg => 'HS384', kid => 'o9' }, mac => 'HS384'), 200, 'ok', '/many'],
+    ['no key, no kid', jwt('0' x 48, header => { alg => 'HS384', kid => undef }, mac => 'HS384'), 401, 'too_many_keys', '/many'],
 
     # the wrong algorithm for a key
     (map { ["HS256 made with the public key as $_->[0]", jwt($_->[1], header => { kid => $rsa->kid }), 401, 'bad_algorithm', '/all'] } @as_secret),

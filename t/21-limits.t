@@ -99,6 +99,26 @@ is statuses('/plan', 4, Authorization => "Bearer $token"), '200 200 200 429', 't
 my $same = $edge->token(claims => { plan => 'tiny' });
 is statuses('/plan', 1, Authorization => "Bearer $same"), '429', 'tokens of one issuer and subject share it';
 ok $redis->command('EXISTS', 'headgate:limit:{s:' . sha256_hex("headgate\0api") . '}'), 'under the hash of both';
+
+# A key's limits hold in place of its plan, for what is made from it too. When they change, that holds for the key and for
+# tokens that are made then; what was used up stays used up.
+{
+    my $own    = $edge->add_key(limits => '4r/d', plan => 'tiny');
+    my $id     = $edge->key_id($own);
+    my @key    = ('X-API-Key' => $own);
+    my @bearer = (Authorization => 'Bearer ' . $edge->token(claims => { key => $id, limits => '4r/d', plan => 'tiny' }));
+    is join(' ', statuses('/plan', 2, @key), statuses('/plan', 3, @bearer), statuses('/plan', 1, @key)), '200 200 200 200 429 429',
+        "a key and its tokens spend the key's limits together, whatever its plan";
+    my $both = get('/plan', @key, @bearer);
+    is $both->status, 400, 'both at once are refused';
+    is $both->header('RateLimit'), undef, '... before anything is charged';
+    $redis->command('HSET', $edge->key_name($own), limits => '6r/d');
+    $edge->announce(key => $edge->key_name($own) =~ s{.*:}{}r);
+    $t->wait_for('the new limits to hold for the key', sub { (get('/plan', @key)->header('RateLimit-Policy') // '') =~ /q=6;/ });
+    like get('/plan', @bearer)->header('RateLimit-Policy'), qr/q=4;/, 'a token that was made before has the limits of then';
+    my $later = get('/plan', Authorization => 'Bearer ' . $edge->token(claims => { key => $id, limits => '6r/d', plan => 'tiny' }));
+    like $later->header('RateLimit-Policy'), qr/q=6;/, '... one that is made now the new ones';
+}
 my $stranger = $edge->add_key(plan => 'platinum');
 is statuses('/plan', 1, 'X-API-Key' => $stranger), '403', 'a plan that nobody knows';
 is statuses('/default', 4, 'X-API-Key' => $stranger), '200 200 200 429', 'default_plan=';

@@ -32,6 +32,20 @@ sub tally ($target, $times) {
 sub evalsha_calls { my ($calls) = $redis->command('INFO', 'commandstats') =~ /cmdstat_evalsha:calls=(\d+)/; return $calls // 0 }
 sub ready { $edge->wait_until_ready }
 
+# Clients whose requests all wait for the call of the first, while no reply comes.
+sub stalled_clients ($count, $request) {
+    my $calls = evalsha_calls();
+    my $before = $edge->status->{requests}{total};
+    $proxy->command('stall_replies');
+    my @clients = map { $nginx->connect } 1 .. $count;
+    for my $i (0 .. $#clients) {
+        $clients[$i]->send_bytes($request);
+        $t->wait_for('the first to ask', sub { evalsha_calls() > $calls }) if $i == 0;
+    }
+    $t->wait_for('all to wait', sub { $edge->status->{requests}{total} - $before >= $count });
+    return @clients;
+}
+
 # -- the script cache is flushed ------------------------------------------------------------------------
 for my $mode (qw(exact lease)) {
     my $k = fresh();
@@ -56,14 +70,7 @@ $proxy->command('pass');
 for my $leaver (0, 1) {
     my $k = fresh();
     my $calls = evalsha_calls();
-    my $before = $edge->status->{requests}{total};
-    $proxy->command('stall_replies');
-    my @clients = map { $nginx->connect } 1 .. 30;
-    for my $i (0 .. $#clients) {
-        $clients[$i]->send_bytes(Headgate::Http->format_request('GET', "/lease_deny?k=$k"));
-        $t->wait_for('the first to ask', sub { evalsha_calls() > $calls }) if $i == 0;
-    }
-    $t->wait_for('all to wait', sub { $edge->status->{requests}{total} - $before >= 30 });
+    my @clients = stalled_clients(30, Headgate::Http->format_request('GET', "/lease_deny?k=$k"));
     is evalsha_calls() - $calls, 1, 'the others wait for the same call';
     (shift @clients)->reset if $leaver;
     $proxy->command('pass');
@@ -122,16 +129,8 @@ sub token_of ($name) { $edge->token(claims => { plan => 'free', sub => $name }) 
 # Others wait for the call that stores an event; it counts whether its client stays or not.
 for my $leaver (0, 1) {
     my $token = token_of("waits$leaver");
-    my $before = $edge->status->{requests}{total};
     my $stored = $redis->event_count;
-    my $calls  = evalsha_calls();
-    $proxy->command('stall_replies');
-    my @clients = map { $nginx->connect } 1 .. 10;
-    for my $i (0 .. $#clients) {
-        $clients[$i]->send_bytes(Headgate::Http->format_request('POST', '/events', headers => [$edge->headers(token => $token)], body => Headgate::Edge::event_body()));
-        $t->wait_for('the first to ask', sub { evalsha_calls() > $calls }) if $i == 0;
-    }
-    $t->wait_for('all to wait', sub { $edge->status->{requests}{total} - $before >= 10 });
+    my @clients = stalled_clients(10, Headgate::Http->format_request('POST', '/events', headers => [$edge->headers(token => $token)], body => Headgate::Edge::event_body()));
     (shift @clients)->reset if $leaver;
     $proxy->command('pass');
     is_deeply [map { $_->read_response->status } @clients], [(201) x @clients], 'those who waited publish' . ($leaver ? ', though the asker left' : '');
@@ -199,15 +198,7 @@ is_deeply tally("/lease_local?k=$seen", 11), { 200 => 9, 429 => 2 }, 'a loss of 
 # Whoever waits is answered before the worker takes itself apart; it asks for nothing any more.
 {
     my $k = fresh();
-    my $calls = evalsha_calls();
-    my $before = $edge->status->{requests}{total};
-    $proxy->command('stall_replies');
-    my @clients = map { $nginx->connect } 1 .. 6;
-    for my $i (0 .. $#clients) {
-        $clients[$i]->send_bytes(Headgate::Http->format_request('GET', "/lease_local?k=$k"));
-        $t->wait_for('the first to ask', sub { evalsha_calls() > $calls }) if $i == 0;
-    }
-    $t->wait_for('all to wait', sub { $edge->status->{requests}{total} - $before >= 6 });
+    my @clients = stalled_clients(6, Headgate::Http->format_request('GET', "/lease_local?k=$k"));
     $nginx->process->signal('TERM');
     is_deeply [map { $_->read_response->status } @clients], [(200) x 6], 'a fast shutdown answers those who wait';
     ok $nginx->process->wait, 'and ends';

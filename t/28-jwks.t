@@ -15,6 +15,7 @@ my $old  = Headgate::Keys->make($t, 'P-256');
 my $new  = Headgate::Keys->make($t, 'Ed25519');
 my $rsa  = Headgate::Keys->make($t, 'RSA');
 $t->write_file('html/keys.json', Headgate::Keys::jwks($rsa->jwk));
+my $twin_port = $t->port;
 my $foreign = 'issuer=https://id.example org=claim:tenant "scopes=events:* inbox:read"';
 my $upstream = "proxy_pass http://127.0.0.1:@{[ $keys->port ]}/jwks.json; proxy_read_timeout 3s;";
 
@@ -91,7 +92,7 @@ serve_keys($old);
     );
     is $answer->status, 405, 'a POST with a body and many headers is let in (and empty_gif does not like it)';
     my $seen = $keys->last;
-    like $seen, qr{\AGET /jwks\.json HTTP/1\.0\r\nHost: 127\.0\.0\.1:\d+\r\nConnection: close\r\n\r\n\z}, 'the upstream sees a request of its own'
+    like $seen, qr{\AGET /jwks\.json HTTP/1\.(?:0\r\nHost: 127\.0\.0\.1:\d+\r\nConnection: close|1\r\nHost: 127\.0\.0\.1:\d+)\r\n\r\n\z}, 'the upstream sees a request of its own'
         or diag $seen;
     is $http->request('GET', '/edge', headers => [Authorization => "Bearer $token"])->status, 200, 'and the connection goes on';
 }
@@ -194,5 +195,40 @@ $nginx->reload;
 serve_keys($old, $new);
 is status_of('/first', $rotated), 200, 'after a reload the keys are still there';
 $t->wait_for('the set to be renewed after the reload', sub { status_of('/first', $good) == 200 });
+
+# -- a reload with an edit above the server, while the source is down --------------------------------------------------
+# Sets were known by the line of their server: any edit above it forgot them.
+sub server_of ($names, $listen = '') {
+    return <<~"CONF";
+        server {
+            listen 127.0.0.1:$twin_port $listen;
+            server_name $names;
+            location = /jwks/twin { internal; $upstream }
+            location = /twin { headgate_auth jwt; headgate_jwt_key_request /jwks/twin $foreign; empty_gif; }
+        }
+        CONF
+}
+sub twin ($host, $token) {
+    my $http   = Headgate::Http->connect(port => $twin_port);
+    my $status = $http->request('GET', '/twin', headers => [Host => $host, Authorization => "Bearer $token"])->status;
+    $http->close;
+    return $status;
+}
+serve_keys($old);
+my $twins = Headgate::Edge->start(
+    $t, name => 'twins', redis => $edge->redis, projected => 0, http => server_of('a.example b.example') . server_of('a.example b.example', 'default_server'),
+);
+my $http_before = $twins->nginx->{http} =~ s/ server \{.*//sr;
+my $reload_with = sub ($text) { $twins->nginx->configure(http => $text); $twins->nginx->reload_and_wait };
+is twin('a.example', $good), 200, 'a server fetches';
+serve_keys($new);
+is twin('other.example', $rotated), 200, 'another of the same addresses and names has a set of its own';
+is twin('a.example', $good), 200, '... and the first its own';
+$keys->answer(status => 500, body => 'broken');
+$reload_with->("# a line more\n\n$http_before\n\n" . server_of('b.example  a.example') . "\n" . server_of('b.example a.example', 'default_server'));
+is twin('a.example', $good), 200, 'an edit above the server, and the keys are still there while they cannot be fetched';
+is twin('other.example', $rotated), 200, '... of both';
+$reload_with->($http_before . server_of('a.example c.example') . server_of('c.example', 'default_server'));
+is twin('a.example', $good), 503, 'a server of other names has no keys yet';
 
 $t->done;

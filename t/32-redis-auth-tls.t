@@ -5,6 +5,7 @@ use Test::More;
 
 use Digest::SHA qw(sha256_hex);
 
+use Headgate::Authority;
 use Headgate::Edge;
 use Headgate::Test;
 
@@ -26,6 +27,10 @@ refused("headgate_redis $_->[0];", $_->[1]) for (
     ['127.0.0.1 sentinel=m cluster=on', qr/exclude each other/],
     ['unix:/tmp/r.sock cluster=on', qr/not by a unix socket/],
     ['127.0.0.1 username=edge', qr/"username" needs "password_file"/],
+    ["127.0.0.1 sentinel=m sentinel_username=edge", qr/"sentinel_username" needs "sentinel_password_file"/],
+    ["127.0.0.1 sentinel_password_file=$plain", qr/"sentinel_password_file" needs "sentinel"/],
+    ["127.0.0.1 sentinel=m sentinel_password_file=$open", qr/open to others/],
+    ['127.0.0.1 sentinel=m sentinel_username=', qr/"sentinel_username=" is empty/],
     ['127.0.0.1 tls_ca=/x', qr/need "tls=on"/],
     ['127.0.0.1 tls_name=x', qr/need "tls=on"/],
     ['unix:/tmp/r.sock tls=on', qr/not for a unix socket/],
@@ -57,22 +62,11 @@ accepted('headgate_redis [::1]:7000 10.0.0.1 redis=x:1 name=only;' =~ s/ redis=x
 
 # -- one server, every way in -----------------------------------------------------------------------
 my ($rule) = $t->read_file($t->root . '/docs/operations.md') =~ /^user edge (on [^\n]+)$/m or die 'no ACL rule in operations.md';
-my $tls = $t->dir('tls');
-sub openssl (@words) {
-    my $said = `cd $tls && openssl @words 2>&1`;
-    die "openssl @words: $said" if $?;
-}
-for my $ca (qw(ca other)) {
-    openssl("req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $ca.key -out $ca.pem -subj /CN=$ca -days 2");
-}
-openssl('req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout redis.key -out redis.csr -subj /CN=redis.test');
-$t->write_file('tls/san', "subjectAltName=DNS:redis.test,DNS:localhost,IP:127.0.0.1\n");
-openssl('x509 -req -in redis.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out redis.pem -days 2 -extfile san');
+my $ca = Headgate::Authority->start($t);
 my $tls_port = $t->port;
 my $redis    = $t->redis(
     password => $PASS, appendfsync => 'no',
-    extra => "tls-port $tls_port\ntls-cert-file $tls/redis.pem\ntls-key-file $tls/redis.key\ntls-ca-cert-file $tls/ca.pem\ntls-auth-clients no\n"
-        . "user edge " . ($rule =~ s/>\S+/>$PASS/r) . "\n",
+    extra => $ca->redis_lines($tls_port, qw(DNS:redis.test DNS:localhost IP:127.0.0.1)) . "user edge " . ($rule =~ s/>\S+/>$PASS/r) . "\n",
 );
 my $number = 0;
 sub edge (%args) {
@@ -126,7 +120,7 @@ for my $case (
 }
 
 # -- TLS --------------------------------------------------------------------------------------------
-my $by_tls = "password_file=$plain tls=on tls_ca=$tls/ca.pem";
+my $by_tls = "password_file=$plain tls=on tls_ca=@{[ $ca->pem ]}";
 $edge = edge(redis_options => $by_tls, redis_address => "127.0.0.1:$tls_port", http => 'client_body_buffer_size 16k;');
 works($edge, 'TLS to an address in the certificate');
 # Bodies in memory, in several buffers, in a file; each larger than the one before.
@@ -150,9 +144,34 @@ stop($edge);
 $edge = edge(redis_options => "$by_tls tls_name=redis.test connections=2", redis_address => "127.0.0.1:$tls_port");
 works($edge, 'TLS by name');
 stop($edge);
+
+# -- a session is resumed ---------------------------------------------------------------------------
+# What Redis gave with the first connection spares both sides a signature when the connection is made again.
+for my $version ('TLSv1.3', 'TLSv1.2') {
+    $redis->command('CONFIG', 'SET', 'tls-protocols', $version);
+    $edge = edge(redis_options => $by_tls, redis_address => "127.0.0.1:$tls_port");
+    my $resumed = sub { scalar(() = $edge->nginx->error_text =~ /is ready, its TLS session resumed/g) };
+    is $resumed->(), 0, "$version: no session at first";
+    for my $again (1, 2) {
+        my $before = $resumed->();
+        $redis->command('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes');
+        # One connection is for events, another for control messages.
+        $t->wait_for("$version: resumed sessions", sub { $resumed->() >= $before + 2 });
+        is $edge->publish(token => $edge->token(claims => { plan => 'unlimited' }))->status, 201, "$version: a connection with a resumed session";
+    }
+    # A Redis that was started anew knows nothing of it.
+    my $whole = () = $edge->nginx->error_text =~ /is ready(?!,)/g;
+    $redis->stop;
+    $redis->restart;
+    $redis->command('CONFIG', 'SET', 'tls-protocols', $version);
+    $t->wait_for("$version: a whole handshake", sub { $whole < (() = $edge->nginx->error_text =~ /is ready(?!,)/g) });
+    $t->wait_for("$version: the next event", sub { $edge->publish(token => $edge->token(claims => { plan => 'unlimited' }))->status == 201 });
+    stop($edge);
+}
+$redis->command('CONFIG', 'SET', 'tls-protocols', '');
 for my $case (
     ['a name that is not in the certificate', "$by_tls tls_name=other.test", qr/certificate is refused: hostname mismatch/i],
-    ['another authority', "password_file=$plain tls=on tls_ca=$tls/other.pem", qr{certificate is refused: self-signed certificate in certificate chain}],
+    ['another authority', "password_file=$plain tls=on tls_ca=@{[ Headgate::Authority->start($t, 'other')->pem ]}", qr{certificate is refused: self-signed certificate in certificate chain}],
     ['the system\'s authorities', "password_file=$plain tls=on", qr/certificate is refused: /i],
 ) {
     my ($name, $options, $pattern) = @$case;
@@ -164,7 +183,7 @@ for my $case (
 # TLS spoken to a server that does not, and the other way round.
 for my $case (["127.0.0.1:$port", $by_tls], ["127.0.0.1:$tls_port", "password_file=$plain"]) {
     $edge = edge(redis_options => "$case->[1] connect_timeout=300ms timeout=300ms", redis_address => $case->[0], wait => 0, projected => 0);
-    is $edge->publish(token => $edge->token(claims => { plan => 'unlimited' }))->status, 503, "one side speaks TLS and the other does not: 503 ($case->[1])" =~ s/\Q$tls\E//gr;
+    is $edge->publish(token => $edge->token(claims => { plan => 'unlimited' }))->status, 503, "one side speaks TLS and the other does not: 503 ($case->[1])" =~ s{tls_ca=\S+}{}r;
     stop($edge);
 }
 

@@ -81,7 +81,7 @@ $cluster->move_slot(
         is $answer->status, 200, 'a batch with an Idempotency-Key, all over the cluster, one of its slots on the move' or diag $answer->body;
         @batch_ids = map { $_->{id} } $answer->json->{results}->@*;
         # Redis runs no call with several keys, as the Idempotency-Key needs one, while they may lie on either side.
-        is $answer->json->{results}[0]{status}, 503, 'the event whose slot moves is to be sent again';
+        is $answer->json->{results}[0]{status}, 503, 'the event whose slot moves on and on is to be sent again';
         is scalar(grep { defined } @batch_ids), 30, 'each of the others is stored';
         # Its keys have gone: the old owner says ASK. The body lies in a file and is sent twice.
         publish_moving('ASK is followed, by an event that waits for replicas');
@@ -96,6 +96,28 @@ push @answered, @moving, grep { defined } @batch_ids;
 my @again = map { $_->{id} } publish_batch()->json->{results}->@*;
 is_deeply [@again[1 .. 30]], [@batch_ids[1 .. 30]], 'the batch again: the ids of the first time';
 ok defined $again[0], 'and the one that had been refused';
+
+# The slot moves back. What needs several keys waits for the end of that, and is stored in its order.
+my @waiting = map { my $client = $edge->nginx->connect; $client } 1 .. 2;
+my $in_order = '[' . join(',', map { Headgate::Edge::event_body(ordering_key => 'moving', payload => { n => $_ }) } 1 .. 20) . ']';
+my $refused = sub { my ($count) = $from->command('INFO', 'errorstats') =~ /errorstat_TRYAGAIN:count=(\d+)/; return $count // 0 };
+$cluster->move_slot(
+    $slot, $to, $from,
+    sub () {
+        my $before = $refused->();
+        my @headers = $edge->headers(token => $token, headers => ['Idempotency-Key' => 'waits']);
+        $waiting[0]->send_bytes(Headgate::Http->format_request('POST', '/events', headers => \@headers, body => Headgate::Edge::event_body(ordering_key => 'moving')));
+        $waiting[1]->send_bytes(Headgate::Http->format_request('POST', '/batch', headers => \@headers, body => $in_order));
+        $t->wait_for('Redis to say TRYAGAIN to all of them', sub { $refused->() >= $before + 21 });
+    }
+);
+my ($event, $batch) = map { $_->read_response } @waiting;
+is $event->status, 201, 'an event with an Idempotency-Key waits until its slot has moved' or diag $event->body;
+is $batch->json->{accepted}, 20, 'and a batch' or diag $batch->body;
+my @waited = map { $_->{id} } $batch->json->{results}->@*;
+my %is_waited = map { $_ => 1 } @waited;
+is_deeply [grep { $is_waited{$_} } map { $_->[1]{id} } $from->client->entries($stream)], \@waited, 'whose events are stored in their order, each once';
+push @answered, $event->json->{id}, @waited;
 
 # A limit's key moves: its command owns its bytes and is sent again by itself.
 my $limited = $edge->add_key(plan => 'pro');

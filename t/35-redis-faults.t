@@ -16,7 +16,7 @@ my $edge = Headgate::Edge->start(
     $t, redis => $redis, redis_address => 'redis.headgate.invalid:' . $proxy->port, redis_options => 'timeout=600ms connect_timeout=600ms',
     http => 'resolver 127.0.0.1:' . $dns->port . ' ipv6=off; headgate_limit_on_error deny;', wait => 0,
     locations => 'location = /limited { headgate_auth jwt; headgate_limit plan; headgate_limit_mode exact; root ' . $t->dir('html') . '; try_files /page =404; }
-        location = /fused { headgate_auth jwt; headgate_limit plan; headgate_limit_mode exact; headgate_publish event; }',
+        location = /fused { headgate_auth jwt; headgate_limit plan; headgate_limit_mode exact; headgate_publish event; add_header X-Event "$headgate_event_id,$headgate_shard" always; }',
 );
 $t->write_file('html/page', "page\n");
 my $token = $edge->token(claims => { plan => 'unlimited' });
@@ -46,6 +46,7 @@ sub fault ($name, $bytes, $keeps, %args) {
     my $answer = $target eq '/limited' ? $edge->nginx->get($target, headers => [$edge->headers(token => $token)]) : publish(target => $target);
     is $answer->status, 503, "$name: 503";
     is $answer->header('Retry-After'), 1, "$name: with Retry-After";
+    is $answer->header('X-Event'), ',', "$name: neither id nor shard is logged" if $target eq '/fused';
     is $redis->event_count, $count, "$name: nothing is stored";
     recovers($name);
     is connects() - $before, $keeps ? 0 : 1, $keeps ? "$name: the connection stays" : "$name: on another connection";
@@ -109,7 +110,9 @@ $redis->restart;
 recovers('a restart');
 is $redis->event_count, $count + 1, 'what was there before is there';
 $redis->command('SCRIPT', 'FLUSH');
-is publish(target => '/fused')->status, 201, 'a flushed script cache is not noticed';
+my $fused = publish(target => '/fused');
+is $fused->status, 201, 'a flushed script cache is not noticed';
+like $fused->header('X-Event'), qr/\A@{[ $fused->json->{id} ]},[0-7]\z/, 'what is stored has an id and a shard';
 
 # -- nginx leaves -----------------------------------------------------------------------------------
 # With an answer still to come: it comes. Idle connections are no reason to stay (teardown looks for alerts).

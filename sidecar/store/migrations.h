@@ -1,5 +1,5 @@
-// The numbered SQL files of migrations/, as they travel inside the executable. Defined in a source
-// that embed_migrations.cmake generates. Next file: sqlite_store.cpp, which applies them.
+// The numbered SQL files of migrations/, one set for each engine, as they travel inside the executable. Defined in a
+// source that embed_migrations.cmake generates. Next file: sqlite_store.cpp, which applies those of SQLite.
 #pragma once
 
 #include <span>
@@ -13,6 +13,8 @@ struct Migration {
     std::string_view sql;
 };
 
-[[nodiscard]] std::span<const Migration> migrations() noexcept;  // ascending, without gaps
+// Ascending, without gaps. A version means the same in both sets.
+[[nodiscard]] std::span<const Migration> sqlite_migrations() noexcept;
+[[nodiscard]] std::span<const Migration> postgres_migrations() noexcept;
 
 }  // namespace headgate

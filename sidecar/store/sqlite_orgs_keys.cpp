@@ -99,6 +99,16 @@ Result<Organization> SqliteStore::get_org(std::string_view id) {
     });
 }
 
+Result<void> SqliteStore::update_org(const Organization& org) {
+    return write([&] {
+        db_.execute(
+            "UPDATE organizations SET name = ?, plan = ?, is_suspended = ?, allow_networks = ?, updated_at = ?,"
+            " generation = generation + 1 WHERE id = ? AND deleted_at IS NULL",
+            org.name, org.plan, org.is_suspended, to_json_list(org.allow_networks), org.updated_at, org.id);
+        if (db_.changes() == 0) throw_not_found("organization", org.id);
+    });
+}
+
 // ---- API keys -------------------------------------------------------------------------------
 
 Result<void> SqliteStore::create_key(const ApiKey& key) {

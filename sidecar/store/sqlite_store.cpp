@@ -128,7 +128,7 @@ Result<int> SqliteStore::migrate() {
         db_.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
             " sha256 TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT");
-        int known = static_cast<int>(migrations().size());
+        int known = static_cast<int>(sqlite_migrations().size());
         int applied_before = 0;
         {
             auto rows = db_.query("SELECT version, name, sha256 FROM schema_migrations ORDER BY version");
@@ -140,7 +140,7 @@ Result<int> SqliteStore::migrate() {
                                                                  ", newer than this program's " +
                                                                  std::to_string(known) + ": use the newer headgate"});
                 }
-                const Migration& migration = migrations()[static_cast<std::size_t>(version - 1)];
+                const Migration& migration = sqlite_migrations()[static_cast<std::size_t>(version - 1)];
                 if (rows.view(2) != hex_encode(sha256(migration.sql))) {
                     throw SqliteError({ErrorCode::kConflict, "migration " + rows.text(1) +
                                                                  " was applied with another content than this "
@@ -149,7 +149,7 @@ Result<int> SqliteStore::migrate() {
                 applied_before = static_cast<int>(version);
             }
         }
-        for (const Migration& migration : migrations().subspan(static_cast<std::size_t>(applied_before))) {
+        for (const Migration& migration : sqlite_migrations().subspan(static_cast<std::size_t>(applied_before))) {
             db_.execute_script(migration.sql);
             db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES (?, ?, ?, ?)",
                         migration.version, migration.name, hex_encode(sha256(migration.sql)), wall_clock_ms());

@@ -3,7 +3,7 @@
 //
 // One class, split by topic: sqlite_store.cpp (opening, migrations, leases, counters),
 // sqlite_ingest.cpp (persist), sqlite_delivery.cpp (claims and results), sqlite_orgs_keys.cpp,
-// sqlite_webhooks.cpp, sqlite_inbox.cpp.
+// sqlite_webhooks.cpp (reading), sqlite_webhook_changes.cpp, sqlite_inbox.cpp.
 #pragma once
 
 #include <new>
@@ -20,7 +20,8 @@
     "id, organization_id, name, description, url, events, event_filters, headers, content_type, payload_format," \
     " ordering, timeout_ms, max_in_flight, retry_count, retry_schedule_ms, retry_delay_ms, backoff_multiplier,"  \
     " is_active, disabled_reason, version, last_triggered_at, total_deliveries, failed_deliveries, created_at,"  \
-    " updated_at"
+    " updated_at, body_template, ordering_policy, rate, signature_style, ed25519_seed, failing_since_at"
+#define HEADGATE_WEBHOOK_COLUMN_COUNT 31
 
 namespace headgate {
 
@@ -85,6 +86,7 @@ class SqliteStore final : public Store {
     Result<void> create_org(const Organization& org) override;
     Result<std::vector<Organization>> list_orgs() override;
     Result<Organization> get_org(std::string_view id) override;
+    Result<void> update_org(const Organization& org) override;
 
     Result<void> create_key(const ApiKey& key) override;
     Result<std::vector<ApiKey>> list_keys(std::string_view org) override;
@@ -102,6 +104,11 @@ class SqliteStore final : public Store {
     Result<WebhookList> list_webhooks(std::string_view org, const WebhookFilter& filter) override;
     Result<Webhook> get_webhook(std::string_view org, std::string_view id) override;
     Result<DeliveryStats> webhook_stats(std::string_view org, std::string_view id) override;
+    Result<Webhook> update_webhook(const Webhook& webhook, std::optional<std::int64_t> expected_version) override;
+    Result<Webhook> set_webhook_active(std::string_view org, std::string_view id, bool is_active,
+                                       std::string_view reason, TimeMs now) override;
+    Result<void> add_webhook_secret(std::string_view org, std::string_view id, const WebhookSecret& secret,
+                                    TimeMs others_expire_at) override;
     Result<void> delete_webhook(std::string_view org, std::string_view id, TimeMs now) override;
 
     Result<std::vector<Event>> inbox(std::string_view org, const InboxQuery& query) override;
@@ -166,12 +173,17 @@ class SqliteStore final : public Store {
     // Secrets are opened on request only: matching and lists do without them.
     enum class WithSecrets : bool { kNo, kYes };
     Webhook read_webhook(const SqliteQuery& row, WithSecrets with_secrets);
+    Webhook webhook_row(std::string_view org, std::string_view id);  // with its secrets; throws kNotFound
+    std::string sealed_headers(const Webhook& webhook);
+    std::string sealed_seed(const Webhook& webhook);
+    void insert_secret(std::string_view webhook_id, const WebhookSecret& secret);
     Event event_row(std::string_view org, std::string_view id);  // throws kNotFound
     // Of those lanes that are ours: webhooks that have waiting deliveries and may send them, with when the first is
     // due.
     std::vector<std::pair<std::string, TimeMs>> waiting_webhooks(Epochs lane_epochs);
     using DueRow = std::pair<TimeMs, std::int64_t>;  // due_at, rowid: the order in which they are sent
     std::vector<ClaimedDelivery> claim(const std::vector<DueRow>& due, TimeMs now);
+    void write_active(std::string_view id, bool is_active, std::string_view reason);
     void raise_generation(std::string_view org, TimeMs now);
     void disable_webhook(std::string_view id, std::string_view reason, TimeMs now);
 
@@ -186,6 +198,13 @@ class SqliteStore final : public Store {
 // JSON arrays of strings, as the list columns hold them.
 [[nodiscard]] std::string to_json_list(const std::vector<std::string>& items);
 [[nodiscard]] std::vector<std::string> from_json_list(std::string_view text);
+// Where a secret stands: the associated data that it is sealed with.
+[[nodiscard]] inline std::string webhook_place(std::string_view column, std::string_view webhook_id) {
+    return "webhooks|" + std::string(column) + "|" + std::string(webhook_id);
+}
+[[nodiscard]] inline std::string secret_place(std::string_view secret_id) {
+    return "webhook_secrets|secret|" + std::string(secret_id);
+}
 [[noreturn]] inline void throw_not_found(std::string_view what, std::string_view id) {
     throw SqliteError({ErrorCode::kNotFound, std::string(what) + " " + std::string(id) + " does not exist"});
 }

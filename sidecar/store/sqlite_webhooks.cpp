@@ -1,71 +1,24 @@
-// Webhooks: their rows, secrets and counters. Every change of what is subscribed raises the
-// organization's generation in the same transaction, so that the next persist transaction reads it.
+// Webhooks as they are read: rows, lists and counters. Next file: sqlite_webhook_changes.cpp.
 #include <boost/json/array.hpp>
 #include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 
-#include "common/event_id.h"
 #include "sidecar/store/sqlite_store.h"
 
 namespace headgate {
 namespace {
 
-std::string header_place(std::string_view webhook_id) { return "webhooks|headers|" + std::string(webhook_id); }
-std::string secret_place(std::string_view secret_id) { return "webhook_secrets|secret|" + std::string(secret_id); }
-
-std::string_view format_name(PayloadFormat format) {
-    switch (format) {
-        case PayloadFormat::kStandard:
-            return "standard";
-        case PayloadFormat::kRaw:
-            return "raw";
-        case PayloadFormat::kTemplate:
-            return "template";
-        case PayloadFormat::kEnvelope:
-            break;
-    }
-    return "envelope";
+PayloadFormat format_of(std::string_view name) {
+    if (name == "standard") return PayloadFormat::kStandard;
+    if (name == "raw") return PayloadFormat::kRaw;
+    return name == "template" ? PayloadFormat::kTemplate : PayloadFormat::kEnvelope;
 }
 
-std::string to_json_numbers(const std::vector<std::int64_t>& numbers) {
-    boost::json::array array(numbers.begin(), numbers.end());
-    return boost::json::serialize(array);
+OrderingPolicy policy_of(std::string_view name) {
+    if (name == "skip") return OrderingPolicy::kSkip;
+    return name == "block" ? OrderingPolicy::kBlock : OrderingPolicy::kDead;
 }
 
 }  // namespace
-
-void SqliteStore::raise_generation(std::string_view org, TimeMs now) {
-    db_.execute("UPDATE organizations SET generation = generation + 1, updated_at = ? WHERE id = ?", now, org);
-}
-
-Result<void> SqliteStore::create_webhook(const Webhook& webhook) {
-    return write([&] {
-        boost::json::array headers;
-        for (const auto& [name, value] : webhook.headers) {
-            headers.push_back(boost::json::array{name, seal(value, header_place(webhook.id))});
-        }
-        if (!db_.query("SELECT 1 FROM organizations WHERE id = ? AND deleted_at IS NULL", webhook.org).step()) {
-            throw_not_found("organization", webhook.org);
-        }
-        db_.execute("INSERT INTO webhooks (" HEADGATE_WEBHOOK_COLUMNS
-                    ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    webhook.id, webhook.org, webhook.name, webhook.description, webhook.url,
-                    to_json_list(webhook.events), webhook.filters, boost::json::serialize(headers),
-                    webhook.content_type, format_name(webhook.payload_format), webhook.ordering, webhook.timeout_ms,
-                    webhook.max_in_flight, webhook.retry.max_retries, to_json_numbers(webhook.retry.schedule_ms),
-                    webhook.retry.retry_delay_ms, webhook.retry.backoff_multiplier, webhook.is_active,
-                    webhook.disabled_reason, webhook.version, webhook.last_triggered_at,
-                    webhook.success_count + webhook.failure_count, webhook.failure_count, webhook.created_at,
-                    webhook.updated_at);
-        for (const WebhookSecret& secret : webhook.secrets) {
-            std::string id = uuid7(secret.created_at);
-            db_.execute(
-                "INSERT INTO webhook_secrets (id, webhook_id, secret, created_at, expires_at) VALUES (?, ?, ?, ?, ?)",
-                id, webhook.id, seal(secret.key_bytes, secret_place(id)), secret.created_at, secret.expires_at);
-        }
-        raise_generation(webhook.org, webhook.updated_at);
-    });
-}
 
 Webhook SqliteStore::read_webhook(const SqliteQuery& row, WithSecrets with_secrets) {
     Webhook webhook;
@@ -77,7 +30,7 @@ Webhook SqliteStore::read_webhook(const SqliteQuery& row, WithSecrets with_secre
     webhook.events = from_json_list(row.view(5));
     webhook.filters = row.text(6);
     webhook.content_type = row.text(8);
-    webhook.payload_format = row.view(9) == "standard" ? PayloadFormat::kStandard : PayloadFormat::kEnvelope;
+    webhook.payload_format = format_of(row.view(9));
     webhook.ordering = row.text(10);
     webhook.timeout_ms = row.number(11);
     webhook.max_in_flight = static_cast<int>(row.number(12));
@@ -96,13 +49,19 @@ Webhook SqliteStore::read_webhook(const SqliteQuery& row, WithSecrets with_secre
     webhook.success_count = row.number(21) - webhook.failure_count;
     webhook.created_at = row.number(23);
     webhook.updated_at = row.number(24);
+    webhook.body_template = row.text(25);
+    webhook.ordering_policy = policy_of(row.view(26));
+    webhook.rate = row.text(27);
+    webhook.signature_style = row.text(28);
+    webhook.failing_since = row.optional_number(30);
     if (with_secrets == WithSecrets::kNo) return webhook;
 
+    if (!row.view(29).empty()) webhook.ed25519_seed = open(row.view(29), webhook_place("ed25519_seed", webhook.id));
     boost::json::value headers = boost::json::parse(row.view(7));
     for (const boost::json::value& header : headers.as_array()) {
         const boost::json::array& pair = header.as_array();
         webhook.headers.emplace_back(std::string(pair.at(0).as_string()),
-                                     open(pair.at(1).as_string(), header_place(webhook.id)));
+                                     open(pair.at(1).as_string(), webhook_place("headers", webhook.id)));
     }
     auto secrets = db_.query(
         "SELECT id, secret, created_at, expires_at FROM webhook_secrets WHERE webhook_id = ?"
@@ -115,14 +74,16 @@ Webhook SqliteStore::read_webhook(const SqliteQuery& row, WithSecrets with_secre
     return webhook;
 }
 
+Webhook SqliteStore::webhook_row(std::string_view org, std::string_view id) {
+    auto row = db_.query("SELECT " HEADGATE_WEBHOOK_COLUMNS
+                         " FROM webhooks WHERE id = ? AND organization_id = ? AND deleted_at IS NULL",
+                         id, org);
+    if (!row.step()) throw_not_found("webhook", id);
+    return read_webhook(row, WithSecrets::kYes);
+}
+
 Result<Webhook> SqliteStore::get_webhook(std::string_view org, std::string_view id) {
-    return read([&] {
-        auto row = db_.query("SELECT " HEADGATE_WEBHOOK_COLUMNS
-                             " FROM webhooks WHERE id = ? AND organization_id = ? AND deleted_at IS NULL",
-                             id, org);
-        if (!row.step()) throw_not_found("webhook", id);
-        return read_webhook(row, WithSecrets::kYes);
-    });
+    return read([&] { return webhook_row(org, id); });
 }
 
 Result<Store::Target> SqliteStore::delivery_target(std::string_view webhook_id) {
@@ -131,7 +92,7 @@ Result<Store::Target> SqliteStore::delivery_target(std::string_view webhook_id) 
         if (!row.step()) throw_not_found("webhook", webhook_id);
         Target target;
         target.webhook = read_webhook(row, WithSecrets::kYes);
-        target.is_deleted = !row.is_null(25);
+        target.is_deleted = !row.is_null(HEADGATE_WEBHOOK_COLUMN_COUNT);
         auto org =
             db_.query("SELECT allow_networks, is_suspended, generation, deleted_at FROM organizations WHERE id = ?",
                       target.webhook.org);
@@ -196,37 +157,6 @@ Result<Store::DeliveryStats> SqliteStore::webhook_stats(std::string_view org, st
         if (!row.is_null(4)) stats.last_response_time_ms = row.real(4);
         return stats;
     });
-}
-
-Result<void> SqliteStore::delete_webhook(std::string_view org, std::string_view id, TimeMs now) {
-    return write([&] {
-        db_.execute(
-            "UPDATE webhooks SET deleted_at = ?1, updated_at = ?1, is_active = 0, version = version + 1"
-            " WHERE id = ?2 AND organization_id = ?3 AND deleted_at IS NULL",
-            now, id, org);
-        if (db_.changes() == 0) throw_not_found("webhook", id);
-        db_.execute(
-            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', updated_at = ?1"
-            " WHERE webhook_id = ?2 AND state IN ('queued', 'retrying')",
-            now, id);
-        db_.execute(
-            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', updated_at = ?1"
-            " WHERE webhook_id = ?2 AND state = 'in_flight'",
-            now, id);
-        raise_generation(org, now);
-    });
-}
-
-void SqliteStore::disable_webhook(std::string_view id, std::string_view reason, TimeMs now) {
-    auto row = db_.query(
-        "UPDATE webhooks SET is_active = 0, disabled_reason = ?, version = version + 1, updated_at = ?"
-        " WHERE id = ? AND is_active = 1 AND deleted_at IS NULL RETURNING organization_id",
-        reason, now, id);
-    if (!row.step()) return;  // somebody was faster
-    std::string org = row.text(0);
-    while (row.step()) {
-    }
-    raise_generation(org, now);
 }
 
 }  // namespace headgate

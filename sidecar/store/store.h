@@ -259,6 +259,8 @@ class Store {
     virtual Result<void> create_org(const Organization& org) = 0;
     virtual Result<std::vector<Organization>> list_orgs() = 0;
     virtual Result<Organization> get_org(std::string_view id) = 0;
+    // Name, plan, suspension and networks; raises the generation, so that deliveries see them.
+    virtual Result<void> update_org(const Organization& org) = 0;
 
     // -- API keys. Each change also leaves a row in the projection outbox.
     virtual Result<void> create_key(const ApiKey& key) = 0;
@@ -301,6 +303,15 @@ class Store {
     };
     virtual Result<Webhook> get_webhook(std::string_view org, std::string_view id) = 0;
     virtual Result<DeliveryStats> webhook_stats(std::string_view org, std::string_view id) = 0;
+    // Everything that an owner chooses, the headers included; not the secrets. Returns the new row. kConflict when it
+    // has another version than expected. What becomes active again is no longer failing, and has no reason.
+    virtual Result<Webhook> update_webhook(const Webhook& webhook, std::optional<std::int64_t> expected_version) = 0;
+    virtual Result<Webhook> set_webhook_active(std::string_view org, std::string_view id, bool is_active,
+                                               std::string_view reason, TimeMs now) = 0;
+    // Rotation: the others sign until `others_expire_at` at the latest; those that expired before go away.
+    virtual Result<void> add_webhook_secret(std::string_view org, std::string_view id, const WebhookSecret& secret,
+                                            TimeMs others_expire_at) = 0;
+    // Its unfinished deliveries are cancelled.
     virtual Result<void> delete_webhook(std::string_view org, std::string_view id, TimeMs now) = 0;
 
     // -- inbox

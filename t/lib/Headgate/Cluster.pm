@@ -6,11 +6,11 @@ use Headgate::Redis;
 
 my $SLOTS = 16_384;
 
-# masters (3), replicas (1: one for each master).
+# masters (3), replicas (1: one for each master), lines: a sub that returns more lines of a node's redis.conf.
 sub start ($class, $t, %args) {
     my $masters = $args{masters} // 3;
     my $extra   = "cluster-enabled yes\ncluster-node-timeout 1000\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n";
-    my @nodes   = map { Headgate::Redis->start($t, name => "node$_", appendonly => 'no', extra => $extra . 'cluster-port ' . $t->port . "\n") }
+    my @nodes   = map { Headgate::Redis->start($t, name => "node$_", appendonly => 'no', extra => $extra . 'cluster-port ' . $t->port . "\n" . ($args{lines} ? $args{lines}->() : '')) }
         0 .. $masters * (($args{replicas} // 1) + 1) - 1;
     my $self = bless { t => $t, nodes => \@nodes, masters => $masters }, $class;
     for my $n (0 .. $#nodes) {
@@ -80,10 +80,11 @@ sub event ($self, $id) { (grep { $_->{id} eq $id } $self->events)[0] }
 # the slot is MIGRATING and some of its keys have gone.
 sub move_slot ($self, $slot, $from, $to, $meanwhile = sub { }) {
     my ($from_id, $to_id) = map { $_->command('CLUSTER', 'MYID') } $from, $to;
+    my $port = $to->command('CONFIG', 'GET', 'tls-port')->[1] || $to->port;  # nodes with tls-cluster speak TLS to each other
     $to->command('CLUSTER', 'SETSLOT', $slot, 'IMPORTING', $from_id);
     $from->command('CLUSTER', 'SETSLOT', $slot, 'MIGRATING', $to_id);
     for my $key ($from->command('CLUSTER', 'GETKEYSINSLOT', $slot, 1000)->@*) {
-        $from->command('MIGRATE', '127.0.0.1', $to->port, $key, 0, 5000);
+        $from->command('MIGRATE', '127.0.0.1', $port, $key, 0, 5000);
     }
     $meanwhile->();
     for my $node ($to, grep { $_ != $to } $self->masters) {

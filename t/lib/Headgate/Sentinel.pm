@@ -4,19 +4,23 @@ use v5.36;
 
 use Headgate::Resp;
 
-# master: the Headgate::Redis; optional name (mymaster), down_after_ms (500), quorum (1).
+# master: the Headgate::Redis; optional name (mymaster), down_after_ms (500), quorum (1), address of the master as it is
+# to be named (its host and port), extra (lines of sentinel.conf), password (its own), master_password.
 sub start ($class, $t, %args) {
     my $name = $args{name} // 'mymaster';
-    my $self = bless { t => $t, name => $name, port => $t->port }, $class;
+    my $self = bless { t => $t, name => $name, port => $t->port, password => $args{password} }, $class;
+    my $address = $args{address} // '127.0.0.1 ' . $args{master}->port;
     my $down = $args{down_after_ms} // 500;
     my $conf = $t->write_file("sentinel-$self->{port}/sentinel.conf", <<~"CONF");
         bind 127.0.0.1
         port $self->{port}
         dir @{[ $t->dir("sentinel-$self->{port}") ]}
         daemonize no
-        sentinel monitor $name 127.0.0.1 @{[ $args{master}->port ]} @{[ $args{quorum} // 1 ]}
+        @{[ $args{extra} // '' ]}
+        sentinel monitor $name $address @{[ $args{quorum} // 1 ]}
         sentinel down-after-milliseconds $name $down
         sentinel failover-timeout $name 5000
+        @{[ defined $args{master_password} ? "sentinel auth-pass $name $args{master_password}" : '' ]}
         CONF
     my $process = $t->start(name => "sentinel-$self->{port}", command => ['redis-server', $conf, '--sentinel']);
     $t->wait_for_port($self->{port}, $process);
@@ -24,7 +28,7 @@ sub start ($class, $t, %args) {
 }
 
 sub port ($self) { $self->{port} }
-sub client ($self) { return $self->{client} //= Headgate::Resp->connect(port => $self->{port}) }
+sub client ($self) { return $self->{client} //= Headgate::Resp->connect(port => $self->{port}, password => $self->{password}) }
 sub command ($self, @words) { $self->client->command(@words) }
 sub master_port ($self) { $self->command('SENTINEL', 'get-master-addr-by-name', $self->{name})->[1] }
 
