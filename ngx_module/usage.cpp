@@ -9,8 +9,6 @@ namespace headgate::edge {
 namespace {
 
 constexpr ngx_msec_t kFlushMs = 1000;
-// In one turn of the event loop; the others follow in the next second.
-constexpr int kKeysPerFlush = 2000;
 
 }  // namespace
 
@@ -25,6 +23,9 @@ Usage::Usage(RedisService& redis, ngx_log_t* log) noexcept : redis_(redis), log_
 Usage::~Usage() {
     if (flush_event_.timer_set) {
         ngx_del_timer(&flush_event_);
+    }
+    if (unanswered_ != nullptr) {
+        unanswered_->abandon();
     }
 }
 
@@ -51,6 +52,10 @@ void Usage::count(std::string_view key_id, bool accepted, bool limited) noexcept
         counts.limited += limited ? 1 : 0;
         counts.last_used_ms = now_ms();
         arm();
+        if (keys_.size() >= kKeysPerFlush && unanswered_ == nullptr && redis_.ready()) {
+            due_ = keys_.size();
+            write_some();
+        }
     } catch (const std::exception&) {
         ++dropped_;
     }
@@ -79,7 +84,44 @@ bool Usage::write(const std::string& key_id, Counts& counts) {
     }
     std::string command;
     RespWriter(command).command("HSET", key, "last_used_at", static_cast<long long>(counts.last_used_ms));
-    return redis_.send_bytes(std::move(command), key, nullptr, nullptr) != nullptr;
+    RedisCommand* sent = redis_.send_bytes(std::move(command), key, this, on_written);
+    if (sent == nullptr) {
+        return false;
+    }
+    if (unanswered_ != nullptr) {
+        unanswered_->abandon();
+    }
+    unanswered_ = sent;
+    return true;
+}
+
+// Of what is due, as much as may be under way at once.
+void Usage::write_some() noexcept {
+    try {
+        for (std::size_t i = 0; (i < kKeysPerFlush || ngx_exiting) && due_ != 0 && !keys_.empty(); ++i, --due_) {
+            const auto first = keys_.begin();
+            if (!write(first->first, first->second)) {
+                due_ = 0;
+                return;
+            }
+            keys_.erase(first);
+        }
+    } catch (const std::exception&) {
+        due_ = 0;  // no memory: later, perhaps
+    }
+    if (keys_.empty() && keys_.bucket_count() > 4 * kKeysPerFlush) {
+        keys_ = {};  // Redis was away: the table has grown for that
+    }
+}
+
+void Usage::on_written(void* usage, RedisOutcome outcome, const redisReply*) noexcept {
+    auto* self = static_cast<Usage*>(usage);
+    self->unanswered_ = nullptr;
+    if (outcome == RedisOutcome::kUnavailable) {
+        self->due_ = 0;
+    } else if (self->due_ != 0) {
+        self->write_some();
+    }
 }
 
 void Usage::flush() noexcept {
@@ -87,16 +129,10 @@ void Usage::flush() noexcept {
         ngx_log_error(NGX_LOG_ERR, log_, 0, "headgate: the usage of %L requests was not counted: more than %uz keys",
                       std::exchange(dropped_, 0), kKeysMax);
     }
-    try {
-        for (int i = 0; (i < kKeysPerFlush || ngx_exiting) && !keys_.empty(); ++i) {
-            const auto first = keys_.begin();
-            if (!write(first->first, first->second)) {
-                break;
-            }
-            keys_.erase(first);
-        }
-    } catch (const std::exception&) {
-        // No memory: later, perhaps.
+    // While the last ones are unanswered their reply goes on with it; a quitting worker has no such time.
+    if (unanswered_ == nullptr || ngx_exiting) {
+        due_ = keys_.size();
+        write_some();
     }
     if (keys_.empty()) {
         return;
