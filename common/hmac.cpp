@@ -224,12 +224,12 @@ std::string hex_encode(const Sha256Digest& digest) {
     return {text, sizeof text};
 }
 
-void hex_encode_into(const Sha256Digest& digest, char (&out)[64]) noexcept {
-    char* at = out;
+char* hex_encode_into(const Sha256Digest& digest, char* out) noexcept {
     for (const unsigned char byte : digest) {
-        *at++ = kHexDigits[byte >> 4];
-        *at++ = kHexDigits[byte & 15u];
+        *out++ = kHexDigits[byte >> 4];
+        *out++ = kHexDigits[byte & 15u];
     }
+    return out;
 }
 
 bool equal_constant_time(std::string_view a, std::string_view b) noexcept {

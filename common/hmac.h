@@ -62,7 +62,8 @@ class HmacKey {
 
 [[nodiscard]] std::string hex_encode(std::string_view bytes);  // lowercase
 [[nodiscard]] std::string hex_encode(const Sha256Digest& digest);
-void hex_encode_into(const Sha256Digest& digest, char (&out)[64]) noexcept;
+// `out` has 64 bytes. Returns the new end.
+char* hex_encode_into(const Sha256Digest& digest, char* out) noexcept;
 
 // True when equal; the time depends on the lengths only (CRYPTO_memcmp).
 [[nodiscard]] bool equal_constant_time(std::string_view a, std::string_view b) noexcept;

@@ -47,7 +47,7 @@ void write_call(RespWriter& writer, ngx_http_request_t* r, const OutgoingEvent& 
     }
     const std::size_t keys = 1 + (charge != nullptr ? 1 : 0) + (event.idempotent() ? 1 : 0);
     const std::size_t arguments =
-        (charge != nullptr ? charge_arguments(*charge) : 0) + (event.idempotent() ? 2 : 0) + kFieldArguments;
+        (charge != nullptr ? limit_arguments(*charge->windows) : 0) + (event.idempotent() ? 2 : 0) + kFieldArguments;
     writer.array(3 + keys + arguments);
     writer.bulk("EVALSHA").bulk(script_sha1_of(event, charge)).bulk(static_cast<long long>(keys));
     if (charge == nullptr) {
@@ -57,7 +57,7 @@ void write_call(RespWriter& writer, ngx_http_request_t* r, const OutgoingEvent& 
         if (event.idempotent()) {
             writer.bulk(view(event.idempotency_key));
         }
-        write_charge_arguments(writer, *charge);
+        write_limit_arguments(writer, take_of(*charge), *charge->windows);
     }
     if (event.idempotent()) {
         writer.bulk(static_cast<long long>(loc_conf(r)->publish.idempotency_ttl_ms));

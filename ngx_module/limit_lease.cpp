@@ -31,11 +31,6 @@ void unlink(RequestCtx* ctx) noexcept {
     }
 }
 
-void add_take_arguments(RespWriter& writer, const LimitTake& take) {
-    writer.bulk(take.take.need).bulk(take.take.ahead).bulk(take.take.ret).bulk(take.take.ret_age_us);
-    writer.raw(take.windows->arguments());
-}
-
 }  // namespace
 
 bool is_noscript(const redisReply* reply) noexcept {
@@ -174,13 +169,8 @@ bool Leases::charge_local(RequestCtx* ctx, const LimitCharge& charge) noexcept {
 }
 
 bool Leases::write(LimitTake* take) {
-    std::string command;
-    command.reserve(256 + take->windows->arguments().size());
-    RespWriter writer(command);
-    writer.array(4 + 4 + take->windows->argument_count());
-    writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(take->key);
-    add_take_arguments(writer, *take);
-    return redis_.send_bytes(std::move(command), take->key, take, on_reply) != nullptr;
+    return redis_.send_bytes(limit_command(take->key, take->take, *take->windows), take->key, take, on_reply) !=
+           nullptr;
 }
 
 bool Leases::send(LimitTake* take, RequestCtx* asker, void (*after)(RequestCtx*, void*, bool), void* data) {
@@ -367,13 +357,7 @@ void Leases::expire() noexcept {
             continue;
         }
         try {
-            std::string command;
-            RespWriter writer(command);
-            writer.array(4 + 4 + expiry.windows->argument_count());
-            writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(expiry.key);
-            writer.bulk(take.need).bulk(take.ahead).bulk(take.ret).bulk(take.ret_age_us);
-            writer.raw(expiry.windows->arguments());
-            (void)redis_.send_bytes(std::move(command), expiry.key, nullptr, nullptr);
+            (void)redis_.send_bytes(limit_command(expiry.key, take, *expiry.windows), expiry.key, nullptr, nullptr);
         } catch (const std::exception&) {
             continue;  // it stays charged
         }

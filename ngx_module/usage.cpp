@@ -1,6 +1,7 @@
 // See usage.h.
 #include "ngx_module/usage.h"
 
+#include "common/event_record.h"
 #include "common/resp.h"
 #include "ngx_module/limit_charge.h"
 
@@ -63,9 +64,9 @@ void Usage::count(std::string_view key_id, bool accepted, bool limited) noexcept
 
 // False: not connected; what was not taken is still in `counts`.
 bool Usage::write(const std::string& key_id, Counts& counts) {
-    std::string key = "headgate:usage:{";
+    std::string key(kUsageKeyHead);
     key.resize(key.size() + encoded_bytes_max(key_id));
-    key.resize(static_cast<std::size_t>(encode_key_value(key.data() + 16, key_id) - key.data()));
+    key.resize(static_cast<std::size_t>(encode_key_value(key.data() + kUsageKeyHead.size(), key_id) - key.data()));
     key.push_back('}');
     const auto add = [&](std::string_view field, std::int64_t& value) {
         if (value == 0) {
