@@ -103,6 +103,9 @@ class StubStore : public Store {
     Result<void> add_webhook_secret(std::string_view, std::string_view, const WebhookSecret&, TimeMs) override {
         return refused("add_webhook_secret");
     }
+    Result<std::vector<Rollup>> rollups(std::string_view, std::string_view, TimeMs, TimeMs) override {
+        return refused("rollups");
+    }
 
  private:
     static tl::unexpected<Error> refused(const char* what) {
