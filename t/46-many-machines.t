@@ -10,7 +10,9 @@ use Headgate::Postgres;
 use Headgate::Receiver;
 use Headgate::Test;
 
-my $t        = Headgate::Test->new;
+my $t = Headgate::Test->new;
+my $executable = $ENV{HEADGATE_BIN} // $t->root . '/build/headgate';
+plan skip_all => 'this headgate was built without PostgreSQL' if qx(ldd $executable) !~ /libpq/;
 my $postgres = Headgate::Postgres->start($t);
 plan skip_all => 'PostgreSQL is not installed' if !$postgres;
 my $redis    = $t->redis;
