@@ -5,16 +5,16 @@ use v5.36;
 
 use File::Temp qw(tempdir);
 
-# undef where it is not installed.
+# Dies where it is not installed.
 sub start ($class, $t) {
     my ($bin) = reverse sort glob '/usr/lib/postgresql/*/bin';
-    return undef if !$bin || !-x "$bin/initdb";
+    die "PostgreSQL is not installed\n" if !$bin;
     my $as = [];
     # The path of a unix socket is limited to 107 bytes, and the user `postgres` must be able to reach it.
     my $dir = tempdir('headgate-pg-XXXXXX', TMPDIR => 1, CLEANUP => 1);
     if ($> == 0) {
         my ($uid, $gid) = (getpwnam 'postgres')[2, 3];
-        return undef if !defined $uid;
+        die "there is no user postgres\n" if !defined $uid;
         chown $uid, $gid, $dir or die "chown $dir: $!";
         $as = ['setpriv', "--reuid=$uid", "--regid=$gid", '--clear-groups'];
     }
