@@ -23,30 +23,6 @@ bool holds_lane_of(Epochs lane_epochs, std::string_view webhook_id) {
     return lane < lane_epochs.size() && lane_epochs[lane] != 0;
 }
 
-std::string_view outcome_name(AttemptOutcome outcome) {
-    switch (outcome) {
-        case AttemptOutcome::kSuccess:
-            return "success";
-        case AttemptOutcome::kRetry:
-            return "retry";
-        case AttemptOutcome::kDead:
-            return "dead";
-        case AttemptOutcome::kCancelled:
-            return "cancelled";
-        case AttemptOutcome::kInterrupted:
-            break;
-    }
-    return "interrupted";
-}
-
-AttemptOutcome outcome_of(std::string_view name) {
-    for (auto outcome :
-         {AttemptOutcome::kSuccess, AttemptOutcome::kRetry, AttemptOutcome::kDead, AttemptOutcome::kCancelled}) {
-        if (outcome_name(outcome) == name) return outcome;
-    }
-    return AttemptOutcome::kInterrupted;
-}
-
 }  // namespace
 
 std::vector<std::pair<std::string, TimeMs>> SqliteStore::waiting_webhooks(Epochs lane_epochs) {
