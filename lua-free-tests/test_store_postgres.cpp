@@ -4,8 +4,8 @@
 #include <atomic>
 #include <thread>
 
-#include "lua-free-tests/postgres_fixture.h"
-#include "lua-free-tests/store_conformance.h"  // last
+#include "lua-free-tests/store_postgres_world.h"  // last
+#include "sidecar/store/open_store.h"
 #include "sidecar/store/postgres_connection.h"
 #include "sidecar/store/store.h"
 
@@ -13,50 +13,6 @@ using namespace headgate;
 using namespace headgate::conformance;
 
 namespace {
-
-const std::string kMasterKey(32, 'k');
-PostgresFixture* server = nullptr;
-
-StoreOptions options_of(const std::string& database) {
-    StoreOptions options;
-    options.url = server->url(database);
-    options.master_key = kMasterKey;
-    return options;
-}
-
-std::unique_ptr<Store> opened(const StoreOptions& options) {
-    auto store = open_store(options);
-    if (!store) throw std::runtime_error(store.error().message);
-    return std::move(*store);
-}
-
-// The migrated database without a row. A new one for each test would cost more than the test, and its WAL the restart.
-class PostgresFactory : public StoreFactory {
- public:
-    PostgresFactory() : database_("migrated") {
-        (void)sql(
-            "SET session_replication_role = replica; DO $$ DECLARE name text; BEGIN FOR name IN SELECT "
-            "quote_ident(tablename)"
-            " FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('schema_migrations', 'settings')"
-            " LOOP EXECUTE 'DELETE FROM ' || name; END LOOP; END $$");
-    }
-    std::unique_ptr<Store> open() override { return opened(options_of(database_)); }
-    std::string raw_bytes() override {
-        return sql(
-            "SELECT string_agg(query_to_xml('SELECT * FROM ' || quote_ident(tablename), true, false, '')::text, '')"
-            " FROM pg_tables WHERE schemaname = 'public'");
-    }
-    void expire_leases() override { (void)sql("UPDATE instances SET until = 0; UPDATE leases SET until = 0"); }
-    [[nodiscard]] std::string sql(const std::string& statement) const { return server->sql(database_, statement); }
-    [[nodiscard]] const std::string& database() const { return database_; }
-
- private:
-    std::string database_;
-};
-
-std::string sql(World& world, const std::string& statement) {
-    return static_cast<PostgresFactory&>(*world.factory).sql(statement);
-}
 
 constexpr const char* kEndOthers =
     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
@@ -99,7 +55,8 @@ void test_migrate_twice_at_once_applies_each_once(void**) {
 
 void test_migrate_makes_partitions_ahead(void** state) {
     World& world = world_of(state);
-    assert_int_equal(std::stoi(sql(world, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass")), 6);
+    // Five weeks and the strays; retention has made more in other tests.
+    assert_true(std::stoi(sql(world, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass")) >= 6);
     auto now =
         std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch());
     SampleEvent event{.id = uuid7(now.count()), .org = "org-a"};
@@ -456,6 +413,16 @@ void test_sqlstates_only_data_is_never_tried_again(void**) {
     assert_int_equal(static_cast<int>(error_code_of_sqlstate("22021")), kUnprocessable);
 }
 
+void test_addresses_of_a_url(void**) {
+    using Addresses = std::vector<std::pair<std::string, std::uint16_t>>;
+    assert_true((store_addresses("postgresql://u:p@db.internal/headgate") == Addresses{{"db.internal", 5432}}));
+    assert_true((store_addresses("postgres://a:1111,[::1]:2222/x") == Addresses{{"a", 1111}, {"::1", 2222}}));
+    assert_true((store_addresses("postgresql://h/x?hostaddr=10.0.0.7&port=6000") ==
+                 Addresses{{"h", 6000}, {"10.0.0.7", 6000}}));
+    assert_true(store_addresses("postgresql:///x?host=/var/run/postgresql").empty());
+    assert_true(store_addresses("sqlite:/x.db").empty() && store_addresses("postgresql://%zz/x").empty());
+}
+
 void test_read_only_store_refuses_to_write(void** state) {
     World& world = world_of(state);
     StoreOptions options = options_of(static_cast<PostgresFactory&>(*world.factory).database());
@@ -494,6 +461,7 @@ int main() {
         WORLD_TEST(test_persist_and_record_on_the_same_keys_never_deadlock),
         WORLD_TEST(test_text_that_cannot_be_kept_spares_the_others),
         cmocka_unit_test(test_sqlstates_only_data_is_never_tried_again),
+        cmocka_unit_test(test_addresses_of_a_url),
         WORLD_TEST(test_read_only_store_refuses_to_write),
     };
     tests.insert(tests.end(), std::begin(own), std::end(own));

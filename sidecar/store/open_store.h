@@ -12,4 +12,7 @@ namespace headgate {
     return url.starts_with("postgresql://") || url.starts_with("postgres://");
 }
 
+// The TCP addresses that a store URL names, every host of a list; none of SQLite, unix sockets, or what cannot be read.
+[[nodiscard]] std::vector<std::pair<std::string, std::uint16_t>> store_addresses(const std::string& url);
+
 }  // namespace headgate

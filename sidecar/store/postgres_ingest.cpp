@@ -13,6 +13,7 @@
 #include "sidecar/store/event_bytes.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/store/postgres_text.h"
+#include "sidecar/store/system_events.h"
 
 namespace headgate {
 
@@ -355,6 +356,44 @@ Result<PersistOutcome> PostgresStore::persist(const PersistBatch& batch, Subscri
     if (result.error().code == ErrorCode::kConflict) result.error().code = ErrorCode::kUnavailable;
     if (result.error().code == ErrorCode::kUnavailable) doubt(std::move(claimed));
     return result;
+}
+
+Result<std::size_t> PostgresStore::relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) {
+    return write([&] {
+        // Who relays at the same time, with a lease that it has lost, waits here and finds nothing.
+        db_.send("SELECT pg_advisory_xact_lock(122468836730240)");
+        auto outbox = db_.query(
+            "SELECT s.id, s.organization_id, s.type, s.payload, s.created_at, o.deleted_at IS NULL AND o.id IS NOT NULL"
+            " FROM system_outbox s LEFT JOIN organizations o ON o.id = s.organization_id ORDER BY s.id LIMIT $1",
+            max);
+        PgArray done = PgArray::numbers();
+        std::vector<std::string> ids;
+        std::vector<EventRecord> events;
+        ids.reserve(static_cast<std::size_t>(outbox.rows()));
+        IdSource source(now);
+        while (outbox.step()) {
+            done.add(outbox.number(0));
+            if (outbox.number(5) == 0) continue;  // a deleted organization has nobody to tell
+            ids.push_back(source.next_at(outbox.number(4)));
+            events.push_back({.id = ids.back(),
+                              .org = outbox.view(1),
+                              .key_id = "",
+                              .type = outbox.view(2),
+                              .source = kSystemSource,
+                              .payload = outbox.view(3),
+                              .ordering_key = "",
+                              .traceparent = "",
+                              .via = kViaSystem,
+                              .at_ms = outbox.number(4)});
+        }
+        if (done.empty()) return std::size_t{0};
+        PersistBatch batch;
+        batch.events = events;
+        batch.now = now;
+        PostgresPersist(*this, batch, matcher, PostgresPersist::WithLeases::kNo).run();
+        db_.send("DELETE FROM system_outbox WHERE id = ANY ($1)", done);
+        return events.size();
+    });
 }
 
 }  // namespace headgate

@@ -141,4 +141,10 @@ std::vector<bool> PostgresStore::held_lanes(PgResult rows, Epochs epochs) {
     return held;
 }
 
+std::vector<bool> PostgresStore::held_lanes_now(const std::vector<int>& sorted_lanes, Epochs epochs) {
+    std::size_t rows = send_lane_locks(sorted_lanes);
+    db_.flush();
+    return held_lanes(db_.take(rows), epochs);
+}
+
 }  // namespace headgate

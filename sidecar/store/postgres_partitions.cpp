@@ -12,14 +12,13 @@ namespace {
 
 constexpr int kWeeksAhead = 4;
 
-// "01923abc-def0": smaller than every id of that millisecond, greater than those before.
-std::string id_prefix(TimeMs ms) {
+}  // namespace
+
+std::string partition_bound(TimeMs ms) {
     char text[kEventIdBytes];
     uuid7_format(ms, {}, text);
     return {text, 13};
 }
-
-}  // namespace
 
 std::string partition_name(std::string_view table, TimeMs from) {
     return std::string(table) + "_w" + std::to_string(from / kPartitionMs);
@@ -41,8 +40,8 @@ void PostgresStore::make_partitions(TimeMs now) {
         for (int week = 0; week <= kWeeksAhead; week++) {
             TimeMs from = (now / kPartitionMs + week) * kPartitionMs;
             std::string name = partition_name(table, from);
-            std::string first = id_prefix(from);
-            std::string last = id_prefix(from + kPartitionMs);
+            std::string first = partition_bound(from);
+            std::string last = partition_bound(from + kPartitionMs);
             // What a clock ahead of ours has put among the strays stays there, and with it the rest of its week.
             bool strays = false;
             if (table == "events") {

@@ -117,8 +117,7 @@ Result<Store::Totals> PostgresStore::totals() {
             " (SELECT coalesce(sum(total_deliveries), 0)::bigint FROM webhooks),"
             " (SELECT coalesce(sum(failed_deliveries), 0)::bigint FROM webhooks),"
             " (SELECT count(*) FROM deliveries WHERE state IN ('queued', 'retrying'))"
-            " + (SELECT count(*) FROM deliveries WHERE state = 'in_flight')"
-            " + (SELECT count(*) FROM deliveries WHERE state = 'blocked'),"
+            " + (SELECT count(*) FROM deliveries WHERE state = 'in_flight'),"
             " (SELECT count(*) FROM quarantine)");
         row.step();
         return {.events = row.number(0),

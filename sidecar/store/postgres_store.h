@@ -91,6 +91,8 @@ class PostgresStore final : public Store {
                                        std::string_view reason, TimeMs now) override;
     Result<void> add_webhook_secret(std::string_view org, std::string_view id, const WebhookSecret& secret,
                                     TimeMs others_expire_at) override;
+    Result<std::vector<Rollup>> rollups(std::string_view org, std::string_view webhook_id, TimeMs since,
+                                        TimeMs until) override;
     Result<void> delete_webhook(std::string_view org, std::string_view id, TimeMs now) override;
 
     Result<std::vector<Event>> inbox(std::string_view org, const InboxQuery& query) override;
@@ -162,6 +164,7 @@ class PostgresStore final : public Store {
     static void check_shards(PgResult rows, const std::vector<int>& shards, Epochs epochs);
     std::size_t send_lane_locks(const std::vector<int>& sorted_lanes);
     static std::vector<bool> held_lanes(PgResult rows, Epochs epochs);
+    std::vector<bool> held_lanes_now(const std::vector<int>& sorted_lanes, Epochs epochs);  // both halves
 
     // Secrets are opened on request only: matching and lists do without them.
     enum class WithSecrets : bool { kNo, kYes };
@@ -193,6 +196,38 @@ class PostgresStore final : public Store {
     void settle_order(const Webhook& webhook, TimeMs now);
     void send_system_event(std::string_view org, std::string_view type, std::string_view payload, TimeMs now);
 
+    struct ByHand {
+        Delivery delivery;
+        bool holds_order = false;
+        std::string replay_id;
+    };
+    ByHand lock_delivery(std::string_view org, std::string_view id);  // throws kNotFound
+    void uncount_dead(const ByHand& row);
+    void set_by_hand(const Delivery& delivery, std::string_view state, std::string_view status, TimeMs due_at,
+                     TimeMs now);
+    Replay replay_row(std::string_view org, std::string_view id);  // throws kNotFound
+    std::int64_t newest_seq(std::string_view org);
+    std::int64_t count_missed(const Replay& replay, const Wants& wants, std::int64_t seq_max);
+    struct ReplayStep {
+        std::size_t made = 0, seen = 0;
+        bool is_over = false;  // ended, paused or full
+    };
+    ReplayStep replay_step(std::string_view id, const Wants& wants, std::size_t queued_max, TimeMs now);
+    std::size_t drop_old_partition(const PurgeRequest& request);
+    struct PurgeStep {
+        std::size_t purged = 0;
+        bool is_over = false;
+    };
+    PurgeStep purge_events(const PurgeRequest& request);
+    std::size_t purge_rest(const PurgeRequest& request);
+    // How far the present pass of retention has looked: events that must stay are looked at once in a pass.
+    struct PurgeCursor {
+        std::string org;
+        TimeMs created_at = 0;
+        std::int64_t seq = 0;
+    };
+    PurgeCursor purge_cursor_;
+
     // What a failed call may have claimed nevertheless (its commit's answer was lost): due again with the next call.
     struct Doubtful {
         std::string delivery_id;
@@ -213,6 +248,9 @@ class PostgresStore final : public Store {
     friend class PostgresResults;
 };
 
+[[noreturn]] inline void throw_pg_conflict(std::string message) {
+    throw PgError({ErrorCode::kConflict, std::move(message)});
+}
 [[noreturn]] inline void throw_pg_not_found(std::string_view what, std::string_view id) {
     throw PgError({ErrorCode::kNotFound, std::string(what) + " " + std::string(id) + " does not exist"});
 }

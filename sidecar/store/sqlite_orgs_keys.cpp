@@ -18,9 +18,9 @@ Result<void> SqliteStore::create_org(const Organization& org) {
 Result<std::vector<Organization>> SqliteStore::list_orgs() {
     return guarded([&] {
         std::vector<Organization> orgs;
-        auto rows = db_.query(
-            "SELECT " HEADGATE_ORG_COLUMNS " FROM organizations"
-            " WHERE deleted_at IS NULL ORDER BY id");
+        auto rows = db_.query("SELECT " HEADGATE_ORG_COLUMNS
+                              " FROM organizations"
+                              " WHERE deleted_at IS NULL ORDER BY id");
         while (rows.step()) orgs.push_back(read_org(rows));
         return orgs;
     });
@@ -28,10 +28,10 @@ Result<std::vector<Organization>> SqliteStore::list_orgs() {
 
 Result<Organization> SqliteStore::get_org(std::string_view id) {
     return guarded([&] {
-        auto row = db_.query(
-            "SELECT " HEADGATE_ORG_COLUMNS " FROM organizations"
-            " WHERE id = ? AND deleted_at IS NULL",
-            id);
+        auto row = db_.query("SELECT " HEADGATE_ORG_COLUMNS
+                             " FROM organizations"
+                             " WHERE id = ? AND deleted_at IS NULL",
+                             id);
         if (!row.step()) throw_not_found("organization", id);
         return read_org(row);
     });
