@@ -189,6 +189,11 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     }
 
     void send(Lane& lane, HeldDelivery delivery) {
+        auto body = delivery.event->get(lane.target->body);
+        if (!body) {
+            fail_unsent(lane, delivery, body.error().message);
+            return;
+        }
         auto flight = std::make_shared<Flight>();
         flight->lane = &lane;
         flight->delivery = std::move(delivery);
@@ -198,7 +203,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         EventBodies& event = *flight->delivery.event;
         HttpRequest request;
         request.url = webhook.url;
-        request.body = event.get(webhook.payload_format, webhook.content_type);
+        request.body = std::move(*body);
         request.timeout_ms = webhook.timeout_ms;
         request.org_networks = lane.target->org_networks;
         DeliveryHeaders headers =
@@ -209,6 +214,18 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         http->submit(std::move(request), [self = shared_from_this(), flight](HttpResponse response) {
             self->complete(*flight, std::move(response));
         });
+    }
+
+    // The same template would fail on the same event again: only a person can help, by mending the webhook and
+    // retrying the delivery.
+    void fail_unsent(Lane& lane, const HeldDelivery& delivery, std::string_view reason) {
+        AttemptRecord attempt =
+            record_unsent(delivery, lane.webhook_id, AttemptOutcome::kDead, "template_failed", reason, wall_clock_ms());
+        log_attempt(attempt, delivery.event->event());
+        count_attempt(attempt, delivery.event->event(), counters);
+        add_result(delivery, std::move(attempt));
+        lanes.finished(lane);
+        stop_signal.wake();
     }
 
     void complete(const Flight& flight, HttpResponse response) {
@@ -383,7 +400,8 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
             auto target = std::make_shared<DeliveryTarget>();
             target->webhook = found->webhook;
             target->webhook.max_in_flight = std::max(found->webhook.max_in_flight, 1);
-            target->keys = make_signing_keys(found->webhook.secrets);
+            target->keys = make_signing_keys(found->webhook);
+            target->body = make_body_form(found->webhook);
             target->org_networks = std::make_shared<const std::vector<std::string>>(found->allow_networks);
             target->generation = found->generation;
             // Its age counts from here: behind a slow store it would be too old again on arrival, for ever.
