@@ -211,7 +211,6 @@ std::uint16_t redis_slot(std::string_view key) noexcept {
 
 std::string stream_key(std::string_view prefix, int shard) { return join(prefix, "{", shard_tag(shard), "}:events"); }
 std::string api_key_key(std::string_view prefix, std::string_view hash_hex) { return join(prefix, "key:", hash_hex); }
-std::string limit_key(std::string_view prefix, std::string_view key) { return join(prefix, "limit:{", key, "}"); }
 std::string idempotency_key(std::string_view prefix, int shard, std::string_view org, std::string_view ordering_key,
                             std::string_view key) {
     std::string scoped(ordering_key);

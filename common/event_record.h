@@ -16,6 +16,9 @@
 namespace headgate {
 
 inline constexpr std::string_view kDefaultKeyPrefix = "headgate:";
+// What a limit's and a usage counter's keys begin with; behind it whose they are (percent_encode.h), and '}'.
+inline constexpr std::string_view kLimitKeyHead = "headgate:limit:{";
+inline constexpr std::string_view kUsageKeyHead = "headgate:usage:{";
 inline constexpr std::string_view kConsumerGroup = "headgate";
 inline constexpr std::string_view kConsumerName = "owner";
 
@@ -44,7 +47,6 @@ struct EventRecord {
 [[nodiscard]] std::uint16_t redis_slot(std::string_view key) noexcept;  // CRC16 (XMODEM) mod 16384, hash tags honoured
 [[nodiscard]] std::string stream_key(std::string_view prefix, int shard);                   // headgate:{<tag>}:events
 [[nodiscard]] std::string api_key_key(std::string_view prefix, std::string_view hash_hex);  // headgate:key:<hex>
-[[nodiscard]] std::string limit_key(std::string_view prefix, std::string_view key);         // headgate:limit:{<key>}
 // headgate:{<tag>}:idem:<org>:<64 hex>, in the slot of the shard's stream whatever bytes org has: the digest, of
 // ordering key NUL Idempotency-Key, has a fixed length at the end, so no two organizations share a key.
 [[nodiscard]] std::string idempotency_key(std::string_view prefix, int shard, std::string_view org,

@@ -182,7 +182,9 @@ struct Process {
                 made.created_at = record.at_ms;
                 event = std::make_shared<const Event>(std::move(made));
             }
-            claimed.push_back({delivery.delivery_id, delivery.webhook_id, event, delivery.generation, 0});
+            const auto lane = static_cast<std::size_t>(lane_of(delivery.webhook_id));
+            claimed.push_back({delivery.delivery_id, delivery.webhook_id, event, delivery.generation, 0,
+                               owned->lane_epochs[lane]});
         }
         dispatcher->accept(std::move(claimed), unclaimed);
     }

@@ -8,6 +8,7 @@
 #include "common/event_record.h"
 #include "common/hmac.h"
 #include "common/limits.h"
+#include "common/percent_encode.h"
 #include "lua-free-tests/cmocka_cpp.h"  // last
 
 using namespace headgate;
@@ -169,7 +170,25 @@ void test_shard_tag_table_is_the_one_of_contract_1(void**) {
 void test_key_names(void**) {
     assert_true(stream_key("headgate:", 0) == "headgate:{" + std::string(shard_tag(0)) + "}:events");
     assert_true(api_key_key("headgate:", "ab12") == "headgate:key:ab12");
-    assert_true(limit_key("p:", "s:1") == "p:limit:{s:1}");
+    assert_true(kLimitKeyHead == std::string(kDefaultKeyPrefix) + "limit:{");
+    assert_true(kUsageKeyHead == std::string(kDefaultKeyPrefix) + "usage:{");
+}
+
+void test_percent_encode(void**) {
+    std::string all;
+    for (int byte = 0; byte < 256; ++byte) {
+        all.push_back(static_cast<char>(byte));
+    }
+    std::string out(percent_encoded_bytes_max(all.size()), '#');
+    out.resize(static_cast<std::size_t>(percent_encode(out.data(), all) - out.data()));
+    assert_int_equal(out.size(), 66 + 3 * (256 - 66));
+    assert_true(out.starts_with("%00%01%02%03%04%05%06%07%08%09%0A%0B%0C%0D"));
+    assert_true(out.find("xyz%7B%7C%7D~%7F%80") != std::string::npos);
+    assert_true(out.ends_with("%FD%FE%FF"));
+    assert_true(out.find_first_of("{}: \r\n") == std::string::npos);
+}
+
+void test_more_key_names(void**) {
     assert_true(meta_key("headgate:") == "headgate:meta");
     assert_true(revoked_key("headgate:") == "headgate:revoked");
     assert_true(control_key("headgate:") == "headgate:control");
@@ -242,6 +261,8 @@ int main() {
         cmocka_unit_test(test_shard_tag_every_prefix_is_even),
         cmocka_unit_test(test_shard_tag_table_is_the_one_of_contract_1),
         cmocka_unit_test(test_key_names),
+        cmocka_unit_test(test_percent_encode),
+        cmocka_unit_test(test_more_key_names),
         cmocka_unit_test(test_idempotency_key_has_the_slot_of_its_stream_whatever_org_holds),
         cmocka_unit_test(test_shard_of_hashes_org_nul_key),
         cmocka_unit_test(test_event_type_is_valid_table),

@@ -211,22 +211,28 @@ void test_locked_store_holds_everything_back_until_it_is_free(void**) {
     assert_int_equal(undrained_after, 0);
 }
 
-void test_lost_lease_ends_ingest_and_writes_nothing(void**) {
-    bool ended = false;
+void test_lost_lease_writes_nothing_until_it_is_ours_again(void**) {
+    bool was_told = false;
     long long left = 0;
-    std::size_t events = 1;
+    std::size_t events = 1, missing = 1;
     {
         Pipeline pipeline;
+        int told = 0;
+        pipeline.options.on_lease_lost = [&] { told++; };
         pipeline.start();
         (void)conformance::take_parts(*pipeline.store, "other", 3);
         pipeline.publish_many(5);
-        ended = run_until(pipeline.io, [&] { return !pipeline.is_running; });
+        was_told = run_until(pipeline.io, [&] { return told > 1; });
         left = pipeline.left();
         events = pipeline.events();
+        pipeline.ingest->follow(conformance::take_parts(*pipeline.store, "owner", 3));
+        pipeline.run_until_empty();
+        missing = pipeline.missing();
     }
-    assert_true(ended);
+    assert_true(was_told);
     assert_int_equal(left, 5);
     assert_int_equal(events, 0);
+    assert_int_equal(missing, 0);
 }
 
 // After a restart nothing was persisted by this process, and the streams may be as long empty as they like.
@@ -295,7 +301,7 @@ int main() {
         cmocka_unit_test(test_redis_killed_and_restarted_loses_and_repeats_nothing),
         cmocka_unit_test(test_replies_too_large_are_read_in_smaller_parts),
         cmocka_unit_test(test_locked_store_holds_everything_back_until_it_is_free),
-        cmocka_unit_test(test_lost_lease_ends_ingest_and_writes_nothing),
+        cmocka_unit_test(test_lost_lease_writes_nothing_until_it_is_ours_again),
         cmocka_unit_test(test_caught_up_at_once_when_nothing_is_left),
 #ifdef HEADGATE_FAILPOINTS
         cmocka_unit_test(test_killed_at_each_failpoint_persists_once),

@@ -21,7 +21,7 @@ void agrees_with_the_hash(void**) {
     const Sha256Digest one = sha256("one"), two = sha256("two");
     std::vector<std::string> tokens = {"", "a", std::string(7, 'x'), std::string(8, 'x'), std::string(9, 'x')};
     for (const std::size_t bytes :
-         {TokenMemo::kTokenBytesMax - 1, TokenMemo::kTokenBytesMax, TokenMemo::kTokenBytesMax + 1}) {
+         {TokenMemo::kTextBytesMax - 1, TokenMemo::kTextBytesMax, TokenMemo::kTextBytesMax + 1}) {
         tokens.emplace_back(bytes, 'y');
         tokens.emplace_back(bytes, 'y').back() = 'z';
     }

@@ -57,7 +57,7 @@ std::size_t write_call(std::string& text, ngx_http_request_t* r, const OutgoingE
     }
     const std::size_t keys = 1 + (charge != nullptr ? 1 : 0) + (event.idempotent() ? 1 : 0);
     const std::size_t arguments =
-        (charge != nullptr ? charge_arguments(*charge) : 0) + (event.idempotent() ? 2 : 0) + kFieldArguments;
+        (charge != nullptr ? limit_arguments(*charge->windows) : 0) + (event.idempotent() ? 2 : 0) + kFieldArguments;
     writer.array(3 + keys + arguments);
     std::size_t script_at = 0;
     if (event.brings_script) {
@@ -77,7 +77,7 @@ std::size_t write_call(std::string& text, ngx_http_request_t* r, const OutgoingE
         if (event.idempotent()) {
             writer.bulk(view(event.idempotency_key));
         }
-        write_charge_arguments(writer, *charge);
+        write_limit_arguments(writer, take_of(*charge), *charge->windows);
     }
     if (event.idempotent()) {
         writer.bulk(static_cast<long long>(loc_conf(r)->publish.idempotency_ttl_ms));

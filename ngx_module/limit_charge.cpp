@@ -7,6 +7,8 @@
 
 #include "common/event_record.h"
 #include "common/hmac.h"
+#include "common/percent_encode.h"
+#include "common/redis_scripts.h"
 #include "ngx_module/limit_lease.h"
 #include "ngx_module/worker.h"
 
@@ -14,20 +16,10 @@ namespace headgate::edge {
 
 namespace {
 
-constexpr std::string_view kKeyHead = "headgate:limit:{";
 // No value is encoded to anything that begins like this: a colon is escaped.
 constexpr std::string_view kHashedMark = "sha256:";
 
 char* append(char* out, std::string_view text) noexcept { return std::copy(text.begin(), text.end(), out); }
-
-char* append_hex(char* out, std::span<const unsigned char> bytes) noexcept {
-    static constexpr char kHex[] = "0123456789abcdef";
-    for (const unsigned char byte : bytes) {
-        *out++ = kHex[byte >> 4];
-        *out++ = kHex[byte & 15];
-    }
-    return out;
-}
 
 // The windows that a plan limiter applies: the key's own limits, else its plan, else the default. nullptr: none.
 const LimitWindows* plan_windows(ngx_http_request_t* r, const RequestCtx* ctx, const LimitConf& conf, bool& passing) {
@@ -78,11 +70,11 @@ struct KeyText {
 };
 
 KeyText key_text(ngx_pool_t* pool, std::size_t bytes_max) {
-    auto* begin = static_cast<char*>(ngx_pnalloc(pool, kKeyHead.size() + bytes_max + 1));
+    auto* begin = static_cast<char*>(ngx_pnalloc(pool, kLimitKeyHead.size() + bytes_max + 1));
     if (begin == nullptr) {
         throw std::bad_alloc();
     }
-    return {begin, append(begin, kKeyHead)};
+    return {begin, append(begin, kLimitKeyHead)};
 }
 
 std::string_view finish(KeyText& text) noexcept {
@@ -101,7 +93,7 @@ std::string_view principal_key(ngx_pool_t* pool, const Principal& principal) {
     std::string issuer(view(principal.iss));
     issuer.push_back('\0');
     KeyText text = key_text(pool, 2 + 64);
-    text.end = append_hex(append(text.end, "s:"), sha256(issuer, view(principal.sub)));
+    text.end = hex_encode_into(sha256(issuer, view(principal.sub)), append(text.end, "s:"));
     return finish(text);
 }
 
@@ -117,26 +109,15 @@ std::string_view value_key(ngx_pool_t* pool, const LimitConf& conf, std::string_
 }  // namespace
 
 std::size_t encoded_bytes_max(std::string_view value) noexcept {
-    return std::max(3 * std::min(value.size(), limits::kLimitKeyBytesMax), kHashedMark.size() + 64);
+    return std::max(percent_encoded_bytes_max(std::min(value.size(), limits::kLimitKeyBytesMax)),
+                    kHashedMark.size() + 64);
 }
 
 char* encode_key_value(char* out, std::string_view value) {
     if (value.size() > limits::kLimitKeyBytesMax) {
-        return append_hex(append(out, kHashedMark), sha256(value));
+        return hex_encode_into(sha256(value), append(out, kHashedMark));
     }
-    static constexpr char kHex[] = "0123456789ABCDEF";
-    for (const char c : value) {
-        const auto byte = static_cast<unsigned char>(c);
-        if ((byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-            byte == '.' || byte == '-' || byte == '_' || byte == '~') {
-            *out++ = c;
-        } else {
-            *out++ = '%';
-            *out++ = kHex[byte >> 4];
-            *out++ = kHex[byte & 15];
-        }
-    }
-    return out;
+    return percent_encode(out, value);
 }
 
 ChargeKind make_charge(ngx_http_request_t* r, const RequestCtx* ctx, const LimitConf& conf, LimitCharge& charge) {
@@ -161,16 +142,29 @@ ChargeKind make_charge(ngx_http_request_t* r, const RequestCtx* ctx, const Limit
     if (charge.cost > charge.windows->burst_min()) {
         return ChargeKind::kTooExpensive;
     }
-    charge.zone_key = charge.windows->zone_key(charge.key.substr(kKeyHead.size()));
+    charge.zone_key = charge.windows->zone_key(charge.key.substr(kLimitKeyHead.size()), current_worker(r).limit_memo());
     return ChargeKind::kCharge;
 }
 
-std::size_t charge_arguments(const LimitCharge& charge) noexcept { return 4 + charge.windows->argument_count(); }
+std::size_t limit_arguments(const LimitWindows& windows) noexcept { return 4 + windows.argument_count(); }
 
-void write_charge_arguments(RespWriter& writer, const LimitCharge& charge) {
-    const LeaseTake take = charge.take != nullptr ? charge.take->take : LeaseTake{.need = charge.cost};
+void write_limit_arguments(RespWriter& writer, const LeaseTake& take, const LimitWindows& windows) {
     writer.bulk(take.need).bulk(take.ahead).bulk(take.ret).bulk(take.ret_age_us);
-    writer.raw(charge.windows->arguments());
+    writer.raw(windows.arguments());
+}
+
+LeaseTake take_of(const LimitCharge& charge) noexcept {
+    return charge.take != nullptr ? charge.take->take : LeaseTake{.need = charge.cost};
+}
+
+std::string limit_command(std::string_view key, const LeaseTake& take, const LimitWindows& windows) {
+    std::string command;
+    command.reserve(256 + windows.arguments().size());
+    RespWriter writer(command);
+    writer.array(4 + limit_arguments(windows));
+    writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(key);
+    write_limit_arguments(writer, take, windows);
+    return command;
 }
 
 }  // namespace headgate::edge

@@ -3,6 +3,7 @@
 
 #include <type_traits>
 
+#include "common/lease.h"
 #include "common/resp.h"
 #include "ngx_module/conf.h"
 #include "ngx_module/request_ctx.h"
@@ -28,9 +29,13 @@ enum class ChargeKind : std::uint8_t { kCharge, kBypass, kForbidden, kTooExpensi
 [[nodiscard]] ChargeKind make_charge(ngx_http_request_t* r, const RequestCtx* ctx, const LimitConf& conf,
                                      LimitCharge& charge);
 
-// The script's ARGV for a charge, and how many there are.
-[[nodiscard]] std::size_t charge_arguments(const LimitCharge& charge) noexcept;
-void write_charge_arguments(RespWriter& writer, const LimitCharge& charge);
+// The limit script's ARGV, and how many there are.
+[[nodiscard]] std::size_t limit_arguments(const LimitWindows& windows) noexcept;
+void write_limit_arguments(RespWriter& writer, const LeaseTake& take, const LimitWindows& windows);
+// What is asked for with a charge: its lease's take, or just its cost.
+[[nodiscard]] LeaseTake take_of(const LimitCharge& charge) noexcept;
+// A call of the limit script alone.
+[[nodiscard]] std::string limit_command(std::string_view key, const LeaseTake& take, const LimitWindows& windows);
 
 // A value that a client may choose as part of a key of Redis: bytes that could be taken for a hash tag, a separator or
 // RESP's line ends are %-encoded, and long values hashed, so that none reaches another's bucket or another slot.

@@ -31,18 +31,6 @@ void unlink(RequestCtx* ctx) noexcept {
     }
 }
 
-// A call of the limit script.
-std::string write_call(std::string_view key, const LimitWindows& windows, const LeaseTake& take) {
-    std::string command;
-    command.reserve(256 + windows.arguments().size());
-    RespWriter writer(command);
-    writer.array(4 + 4 + windows.argument_count());
-    writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(key);
-    writer.bulk(take.need).bulk(take.ahead).bulk(take.ret).bulk(take.ret_age_us);
-    writer.raw(windows.arguments());
-    return command;
-}
-
 }  // namespace
 
 bool is_noscript(const redisReply* reply) noexcept {
@@ -173,7 +161,8 @@ bool Leases::charge_local(RequestCtx* ctx, const LimitCharge& charge) noexcept {
 }
 
 bool Leases::write(LimitTake* take) {
-    return redis_.send_bytes(write_call(take->key, *take->windows, take->take), take->key, take, on_reply) != nullptr;
+    return redis_.send_bytes(limit_command(take->key, take->take, *take->windows), take->key, take, on_reply) !=
+           nullptr;
 }
 
 bool Leases::send(LimitTake* take, RequestCtx* asker, void (*after)(RequestCtx*, void*, bool), void* data) {
@@ -356,7 +345,7 @@ void Leases::expire() noexcept {
             continue;
         }
         try {
-            (void)redis_.send_bytes(write_call(expiry.key, *expiry.windows, take), expiry.key, nullptr, nullptr);
+            (void)redis_.send_bytes(limit_command(expiry.key, take, *expiry.windows), expiry.key, nullptr, nullptr);
         } catch (const std::exception&) {
             continue;  // it stays charged
         }

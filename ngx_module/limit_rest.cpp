@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "common/gcra.h"
-#include "common/redis_scripts.h"
 #include "ngx_module/worker.h"
 
 namespace headgate::edge {
@@ -26,16 +25,6 @@ struct PendingRest {
 };
 static_assert(std::is_trivially_destructible_v<PendingRest>);
 
-std::string return_command(const LimitCharge& charge, std::int64_t age_us) {
-    std::string command;
-    RespWriter writer(command);
-    writer.array(4 + charge_arguments(charge));
-    writer.bulk("EVALSHA").bulk(limit_script_sha1()).bulk("1").bulk(charge.key);
-    writer.bulk("0").bulk("0").bulk(charge.cost).bulk(age_us);
-    writer.raw(charge.windows->arguments());
-    return command;
-}
-
 // Nobody waits for the reply: a return that is lost costs the caller units, and grants nothing.
 void give_back(PendingRest* rest) {
     // Counted from before the charge was queued: a return may look older than it is, never younger.
@@ -44,7 +33,8 @@ void give_back(PendingRest* rest) {
         const LimitCharge& charge = *rest->charged[i];
         (void)current_worker(rest->ctx->r)
             .limits()
-            .send_bytes(return_command(charge, age_us), charge.key, nullptr, nullptr);
+            .send_bytes(limit_command(charge.key, {.ret = charge.cost, .ret_age_us = age_us}, *charge.windows),
+                        charge.key, nullptr, nullptr);
     }
 }
 

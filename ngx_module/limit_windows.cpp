@@ -9,13 +9,6 @@
 
 namespace headgate::edge {
 
-namespace {
-
-// How much of the windows' digest goes before the key: key and digest together still fit SHA-256's first block.
-constexpr std::size_t kDigestBytes = 12;
-
-}  // namespace
-
 LimitWindows::LimitWindows(std::string_view bucket_name, std::vector<RateWindow> windows)
     : windows_(std::move(windows)),
       burst_min_(std::min_element(windows_.begin(), windows_.end(), [](const RateWindow& a, const RateWindow& b) {
@@ -30,10 +23,8 @@ LimitWindows::LimitWindows(std::string_view bucket_name, std::vector<RateWindow>
     }
     append_ratelimit_policy(policy_, windows_);
     const auto digest = sha256(arguments_);
-    digest_.assign(reinterpret_cast<const char*>(digest.data()), kDigestBytes);
+    std::copy_n(digest.begin(), digest_.size(), digest_.begin());
 }
-
-ZoneKey LimitWindows::zone_key(std::string_view key) const noexcept { return sha256(digest_, key); }
 
 const LimitWindows* LimitTexts::find(std::string_view text, std::unique_ptr<LimitWindows>& spare) {
     scratch_.assign(text);

@@ -8,9 +8,13 @@
 #include <vector>
 
 #include "common/rate_plan.h"
+#include "ngx_module/token_memo.h"
 #include "ngx_module/zone_cache.h"
 
 namespace headgate::edge {
+
+// From the digest of a limit's windows and the key of its buckets to the ZoneKey. 45 KiB when all slots are in use.
+using LimitMemo = DigestMemo<12, 120>;
 
 class LimitWindows {
  public:
@@ -23,14 +27,16 @@ class LimitWindows {
     [[nodiscard]] std::size_t argument_count() const noexcept { return 1 + 4 * windows_.size(); }
     [[nodiscard]] std::string_view policy() const noexcept { return policy_; }  // RateLimit-Policy
     // Where the shared zone keeps what this host knows of a key's buckets with these windows.
-    [[nodiscard]] ZoneKey zone_key(std::string_view key) const noexcept;
+    [[nodiscard]] ZoneKey zone_key(std::string_view key, LimitMemo& memo) const noexcept {
+        return memo.key_of(key, digest_);
+    }
 
  private:
     std::vector<RateWindow> windows_;
     std::int64_t burst_min_;
     std::string arguments_;
     std::string policy_;
-    std::string digest_;  // of arguments_
+    LimitMemo::Prefix digest_;  // of arguments_, in part: with a short key it still fits SHA-256's first block
 };
 
 // The name of the buckets that plans charge.

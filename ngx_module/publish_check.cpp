@@ -13,6 +13,11 @@ namespace {
 
 enum class BodyType : std::uint8_t { kOther, kJson, kLines };
 
+bool is_same(std::string_view text, std::string_view lowercase) noexcept {
+    return std::equal(text.begin(), text.end(), lowercase.begin(), lowercase.end(),
+                      [](unsigned char c, char lower) { return ngx_tolower(c) == lower; });
+}
+
 BodyType body_type(const ngx_table_elt_t* header) {
     if (header == nullptr) {
         return BodyType::kOther;
@@ -22,13 +27,15 @@ BodyType body_type(const ngx_table_elt_t* header) {
     while (!type.empty() && (type.back() == ' ' || type.back() == '\t')) {
         type.remove_suffix(1);
     }
-    std::string lowered(type);
-    std::transform(lowered.begin(), lowered.end(), lowered.begin(), [](unsigned char c) { return ngx_tolower(c); });
-    if (lowered == "application/x-ndjson" || lowered == "application/jsonl") {
+    if (is_same(type, "application/json")) {
+        return BodyType::kJson;
+    }
+    if (is_same(type, "application/x-ndjson") || is_same(type, "application/jsonl")) {
         return BodyType::kLines;
     }
-    const bool json =
-        lowered == "application/json" || (lowered.starts_with("application/") && lowered.ends_with("+json"));
+    constexpr std::string_view kHead = "application/", kTail = "+json";
+    const bool json = type.size() >= kHead.size() + kTail.size() && is_same(type.substr(0, kHead.size()), kHead) &&
+                      is_same(type.substr(type.size() - kTail.size()), kTail);
     return json ? BodyType::kJson : BodyType::kOther;
 }
 

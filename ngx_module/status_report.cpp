@@ -2,6 +2,7 @@
 #include "ngx_module/status_report.h"
 
 #include "common/event_record.h"
+#include "common/percent_encode.h"
 #include "common/resp.h"
 #include "common/version.h"
 
@@ -37,18 +38,10 @@ class Fields {
 }  // namespace
 
 std::string status_report_key(std::string_view host, long pid) {
-    static constexpr char kHex[] = "0123456789ABCDEF";
-    std::string key = std::string(kDefaultKeyPrefix) + "status:edge:";
-    for (const char c : host.substr(0, kHostBytesMax)) {
-        const auto byte = static_cast<unsigned char>(c);
-        if ((byte >= '0' && byte <= '9') || (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
-            byte == '.' || byte == '-' || byte == '_') {
-            key.push_back(c);
-        } else {
-            key.append({'%', kHex[byte >> 4], kHex[byte & 15]});
-        }
-    }
-    return key + ":" + std::to_string(pid);
+    host = host.substr(0, kHostBytesMax);
+    std::string text(percent_encoded_bytes_max(host.size()), '\0');
+    text.resize(static_cast<std::size_t>(percent_encode(text.data(), host) - text.data()));
+    return std::string(kDefaultKeyPrefix) + "status:edge:" + text + ":" + std::to_string(pid);
 }
 
 StatusReport::StatusReport(const ngx_cycle_t& cycle, const Counters& counters)

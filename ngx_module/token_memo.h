@@ -1,5 +1,7 @@
-// The digests of tokens that this worker met lately: hashing half a KiB costs more than everything else about a token
-// that is known. It remembers sha256(verification digest, token) and nothing about whether the token is good.
+// The digests of texts that this worker met lately. Hashing half a KiB of token costs more than everything else about a
+// token that is known; the key of a limit is short, and its digest still the dearest part of looking the limit up. It
+// remembers sha256(prefix, text) and nothing about whether the text is good. Texts are compared whole: who finds two
+// for one slot makes them be hashed each time, and no more.
 #pragma once
 
 #include <array>
@@ -12,37 +14,41 @@
 
 namespace headgate::edge {
 
-class TokenMemo {
+// `TextBytes`: longer texts are hashed each time.
+template <std::size_t PrefixBytes, std::size_t TextBytes>
+class DigestMemo {
  public:
-    static constexpr std::size_t kSlots = 256;           // one token each: 280 KiB when all are in use
-    static constexpr std::size_t kTokenBytesMax = 1024;  // longer ones are hashed each time
+    using Prefix = std::array<unsigned char, PrefixBytes>;
+    static constexpr std::size_t kSlots = 256;
+    static constexpr std::size_t kTextBytesMax = TextBytes;
 
-    TokenMemo() : slots_(new Slot[kSlots]) {}
+    DigestMemo() : slots_(new Slot[kSlots]) {}
 
-    // sha256(digest, token).
-    [[nodiscard]] Sha256Digest key_of(std::string_view token, const Sha256Digest& digest) noexcept {
-        if (token.empty() || token.size() > kTokenBytesMax) {
-            return hash(token, digest);
+    // sha256(prefix, text).
+    [[nodiscard]] Sha256Digest key_of(std::string_view text, const Prefix& prefix) noexcept {
+        if (text.empty() || text.size() > kTextBytesMax) {
+            return hash(text, prefix);
         }
-        Slot& slot = slots_[crc32c(token) % kSlots];
-        if (slot.bytes == token.size() && slot.digest == digest && is_equal(slot.token.data(), token)) {
+        Slot& slot = slots_[crc32c(text) % kSlots];
+        if (slot.bytes == text.size() && slot.prefix == prefix && is_equal(slot.text.data(), text)) {
             return slot.key;
         }
-        slot.key = hash(token, digest);
-        slot.digest = digest;
-        slot.bytes = static_cast<std::uint32_t>(token.size());
-        std::memcpy(slot.token.data(), token.data(), token.size());
+        slot.key = hash(text, prefix);
+        slot.prefix = prefix;
+        slot.bytes = static_cast<std::uint32_t>(text.size());
+        std::memcpy(slot.text.data(), text.data(), text.size());
         return slot.key;
     }
 
  private:
     struct Slot {
         std::uint32_t bytes = 0;
-        Sha256Digest digest, key;
-        std::array<char, kTokenBytesMax> token;
+        Prefix prefix;
+        Sha256Digest key;
+        std::array<char, kTextBytesMax> text;
     };
-    static Sha256Digest hash(std::string_view token, const Sha256Digest& digest) noexcept {
-        return sha256({reinterpret_cast<const char*>(digest.data()), digest.size()}, token);
+    static Sha256Digest hash(std::string_view text, const Prefix& prefix) noexcept {
+        return sha256({reinterpret_cast<const char*>(prefix.data()), prefix.size()}, text);
     }
     // In a time that says nothing about how much of another client's token was guessed.
     static bool is_equal(const char* a, std::string_view b) noexcept {
@@ -62,5 +68,8 @@ class TokenMemo {
 
     std::unique_ptr<Slot[]> slots_;
 };
+
+// 280 KiB when all slots are in use.
+using TokenMemo = DigestMemo<sizeof(Sha256Digest), 1024>;
 
 }  // namespace headgate::edge

@@ -1,6 +1,7 @@
 // See usage.h.
 #include "ngx_module/usage.h"
 
+#include "common/event_record.h"
 #include "common/resp.h"
 #include "ngx_module/limit_charge.h"
 
@@ -9,13 +10,17 @@ namespace headgate::edge {
 namespace {
 
 constexpr ngx_msec_t kFlushMs = 1000;
-// In one turn of the event loop; the others follow in the next second.
-constexpr int kKeysPerFlush = 2000;
 
 }  // namespace
 
 Usage::Usage(RedisService& redis, ngx_log_t* log) noexcept
     : redis_(redis), log_(log), flush_timer_(this, on_flush, WorkerTimer::OnQuit::kAwaited, log) {}
+
+Usage::~Usage() {
+    if (unanswered_ != nullptr) {
+        unanswered_->abandon();
+    }
+}
 
 void Usage::count(std::string_view key_id, bool accepted, bool limited) noexcept {
     try {
@@ -34,6 +39,10 @@ void Usage::count(std::string_view key_id, bool accepted, bool limited) noexcept
         counts.limited += limited ? 1 : 0;
         counts.last_used_ms = now_ms();
         flush_timer_.set(kFlushMs);
+        if (keys_.size() >= kKeysPerFlush && unanswered_ == nullptr && redis_.ready()) {
+            due_ = keys_.size();
+            write_some();
+        }
     } catch (const std::exception&) {
         ++dropped_;
     }
@@ -41,9 +50,9 @@ void Usage::count(std::string_view key_id, bool accepted, bool limited) noexcept
 
 // False: not connected; what was not taken is still in `counts`.
 bool Usage::write(const std::string& key_id, Counts& counts) {
-    std::string key = "headgate:usage:{";
+    std::string key(kUsageKeyHead);
     key.resize(key.size() + encoded_bytes_max(key_id));
-    key.resize(static_cast<std::size_t>(encode_key_value(key.data() + 16, key_id) - key.data()));
+    key.resize(static_cast<std::size_t>(encode_key_value(key.data() + kUsageKeyHead.size(), key_id) - key.data()));
     key.push_back('}');
     const auto add = [&](std::string_view field, std::int64_t& value) {
         if (value == 0) {
@@ -62,7 +71,44 @@ bool Usage::write(const std::string& key_id, Counts& counts) {
     }
     std::string command;
     RespWriter(command).command("HSET", key, "last_used_at", static_cast<long long>(counts.last_used_ms));
-    return redis_.send_bytes(std::move(command), key, nullptr, nullptr) != nullptr;
+    RedisCommand* sent = redis_.send_bytes(std::move(command), key, this, on_written);
+    if (sent == nullptr) {
+        return false;
+    }
+    if (unanswered_ != nullptr) {
+        unanswered_->abandon();
+    }
+    unanswered_ = sent;
+    return true;
+}
+
+// Of what is due, as much as may be under way at once.
+void Usage::write_some() noexcept {
+    try {
+        for (std::size_t i = 0; (i < kKeysPerFlush || ngx_exiting) && due_ != 0 && !keys_.empty(); ++i, --due_) {
+            const auto first = keys_.begin();
+            if (!write(first->first, first->second)) {
+                due_ = 0;
+                return;
+            }
+            keys_.erase(first);
+        }
+    } catch (const std::exception&) {
+        due_ = 0;  // no memory: later, perhaps
+    }
+    if (keys_.empty() && keys_.bucket_count() > 4 * kKeysPerFlush) {
+        keys_ = {};  // Redis was away: the table has grown for that
+    }
+}
+
+void Usage::on_written(void* usage, RedisOutcome outcome, const redisReply*) noexcept {
+    auto* self = static_cast<Usage*>(usage);
+    self->unanswered_ = nullptr;
+    if (outcome == RedisOutcome::kUnavailable) {
+        self->due_ = 0;
+    } else if (self->due_ != 0) {
+        self->write_some();
+    }
 }
 
 void Usage::flush() noexcept {
@@ -70,16 +116,10 @@ void Usage::flush() noexcept {
         ngx_log_error(NGX_LOG_ERR, log_, 0, "headgate: the usage of %L requests was not counted: more than %uz keys",
                       std::exchange(dropped_, 0), kKeysMax);
     }
-    try {
-        for (int i = 0; (i < kKeysPerFlush || ngx_exiting) && !keys_.empty(); ++i) {
-            const auto first = keys_.begin();
-            if (!write(first->first, first->second)) {
-                break;
-            }
-            keys_.erase(first);
-        }
-    } catch (const std::exception&) {
-        // No memory: later, perhaps.
+    // While the last ones are unanswered their reply goes on with it; a quitting worker has no such time.
+    if (unanswered_ == nullptr || ngx_exiting) {
+        due_ = keys_.size();
+        write_some();
     }
     if (keys_.empty()) {
         return;

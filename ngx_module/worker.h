@@ -41,6 +41,7 @@ class Worker {
     [[nodiscard]] ZoneShared& shared() noexcept { return *shared_; }
     [[nodiscard]] Leases& leases() noexcept { return leases_; }
     [[nodiscard]] Usage& usage() noexcept { return usage_; }
+    [[nodiscard]] LimitMemo& limit_memo() noexcept { return limit_memo_; }
     [[nodiscard]] LimitTexts& limit_texts() noexcept { return limit_texts_; }
     [[nodiscard]] Counters& counters() noexcept { return *counters_; }  // this worker's own
     [[nodiscard]] std::size_t inflight_bytes() const noexcept { return inflight_bytes_; }
@@ -74,6 +75,7 @@ class Worker {
     KeyStore key_store_;
     KeyWaiters key_waiters_;
     Backlog backlog_;
+    LimitMemo limit_memo_;
     LimitTexts limit_texts_;  // outlives who refers to them
     Leases leases_;
     Usage usage_;

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
@@ -16,11 +17,13 @@
 
 #include "sidecar/api/api.h"
 #include "sidecar/base/log.h"
+#include "sidecar/chores.h"
 #include "sidecar/deliver/dispatcher.h"
 #include "sidecar/ingest/ingest.h"
 #include "sidecar/io/http_server.h"
 #include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
+#include "sidecar/ownership.h"
 #include "sidecar/projection.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/vitals.h"
@@ -34,31 +37,23 @@ namespace {
 
 constexpr milliseconds kRedisTimeout{2'000};
 constexpr milliseconds kSampleInterval{1'000};
-constexpr milliseconds kRenewInterval{2'000};
 constexpr milliseconds kHttpGrace{2'000};
 constexpr milliseconds kDeliveryGrace{5'000};
-constexpr milliseconds kStopDeadline{9'000};
+constexpr milliseconds kStopDeadline{8'500};
+constexpr milliseconds kReleaseGrace{1'000};
 
-std::string host_and_pid() {
+// Of this process only: in containers the process id is the same after each start.
+std::string owner_name() {
     char host[256] = "localhost";
     gethostname(host, sizeof host - 1);
-    return std::string(host) + ":" + std::to_string(getpid());
+    return std::string(host) + ":" + std::to_string(getpid()) + ":" + std::to_string(wall_clock_ms());
+}
+
+std::int64_t count(const std::vector<std::int64_t>& epochs) {
+    return std::count_if(epochs.begin(), epochs.end(), [](std::int64_t epoch) { return epoch != 0; });
 }
 
 // What runs on the DB threads.
-struct RenewLeases {
-    std::string owner;
-    int shards;
-    Result<LeaseView> operator()(Store& store) const {
-        return store.renew_leases({.owner = owner,
-                                   .shards = shards,
-                                   .lanes = kLanes,
-                                   .released_shards = {},
-                                   .released_lanes = {},
-                                   .is_leaving = false,
-                                   .now = wall_clock_ms()});
-    }
-};
 struct OldestDue {
     OwnedPartsPtr owned;
     Result<std::optional<TimeMs>> operator()(Store& store) const {
@@ -88,6 +83,14 @@ struct App::Impl {
         spdlog::info("store_open migrations_applied={}", *migrated);
         writer.emplace(std::move(*store));
         reader.emplace(std::move(*second));
+        if (is_shared_store(config)) {
+            // A slow batch must not make a renewal late, nor a purge a batch.
+            for (auto* executor : {&lease_keeper, &chore_db}) {
+                auto another = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
+                if (!another) return tl::unexpected(another.error());
+                executor->emplace(std::move(*another));
+            }
+        }
         ingest_address = *events_address;
         events.emplace(io.get_executor(), *events_address, kRedisTimeout);
         if (config.redis_keys_url != config.redis_url) keys.emplace(io.get_executor(), *keys_address, kRedisTimeout);
@@ -117,22 +120,29 @@ struct App::Impl {
         if (!agreed && agreed.error().code == ErrorCode::kConflict) co_return agreed;
         if (!agreed) spdlog::warn("redis_unreachable error={} action=retry", log_value(agreed.error().message));
 
-        RenewLeases take{owner, config.redis_shards};
-        auto taken = co_await writer->run(std::move(take));
+        make_ownership();
+        auto taken = co_await ownership->renew();
         if (!taken) co_return tl::unexpected(taken.error());
-        owned = owned_parts(*taken, config.redis_shards, kLanes);
-
+        const OwnedPartsPtr& owned = ownership->owned();
         DispatcherOptions dispatcher_options;
         dispatcher_options.max_in_flight = config.delivery_max_in_flight;
         dispatcher_options.owned = owned;
         dispatcher_options.guard = guard_options(config);
+        dispatcher_options.on_final_failure = [this] { chores->poke(); };
         dispatcher.emplace(io.get_executor(), *writer, std::move(dispatcher_options));
         IngestOptions ingest_options;
         ingest_options.redis = ingest_address;
         ingest_options.key_prefix = config.redis_prefix;
         ingest_options.shards = config.redis_shards;
         ingest_options.owned = owned;
+        ingest_options.on_lease_lost = [this] { ownership->poke(); };
         ingest.emplace(io.get_executor(), *writer, subscriptions, *dispatcher, std::move(ingest_options));
+
+        ChoresOptions chores_options;
+        chores_options.owned = owned;
+        chores_options.retention_events_ms = config.retention_events_ms;
+        chores_options.retention_attempts_ms = config.retention_attempts_ms;
+        chores.emplace(io.get_executor(), chore_db ? *chore_db : *writer, std::move(chores_options));
 
         make_api();
         auto listening = server->listen();
@@ -143,9 +153,26 @@ struct App::Impl {
         spawn("http", server->run());
         spawn("store_watch", watch_store());
         spawn("status", publish_status());
-        spawn("leases", renew_leases());
+        spawn("chores", chores->run());
+        spawn("leases", ownership->run());
         spdlog::info("listening address={} owner={}", *listening, owner);
         co_return Result<void>{};
+    }
+
+    void make_ownership() {
+        OwnershipOptions options{owner, config.redis_shards, kLanes, is_shared_store(config)};
+        PartUsers users;
+        // The dispatcher first: what ingest persists must find out whether its lane is ready.
+        users.follow = [this](const OwnedPartsPtr& owned) {
+            if (dispatcher) dispatcher->follow(owned);
+            if (ingest) ingest->follow(owned);
+            if (chores) chores->follow(owned);
+            projection->follow(owned);
+        };
+        users.is_shard_in_use = [this](int shard) { return ingest && ingest->is_shard_in_use(shard); };
+        users.is_lane_in_use = [this](int lane) { return dispatcher && dispatcher->is_lane_in_use(lane); };
+        DbExecutor& db = lease_keeper ? *lease_keeper : *writer;
+        ownership.emplace(io.get_executor(), db, std::move(options), std::move(users));
     }
 
     void make_api() {
@@ -182,7 +209,7 @@ struct App::Impl {
 
     asio::awaitable<void> watch_store() {
         while (!is_stopping) {
-            OldestDue read{owned};
+            OldestDue read{ownership->owned()};
             auto oldest = co_await reader->run(std::move(read));
             if (oldest) {
                 store_answered = SteadyClock::now();
@@ -200,18 +227,6 @@ struct App::Impl {
             auto sent = co_await events->send(status_commands(sample(), key), kStatusReplies);
             if (!sent) spdlog::debug("status_failed error={}", log_value(sent.error().message));
             co_await pause(kSampleInterval);
-        }
-    }
-
-    // A store that fails for a while costs no lease: with one instance nobody else can take them. A lease that
-    // another instance holds means that we must not write again.
-    asio::awaitable<void> renew_leases() {
-        while (!is_stopping) {
-            co_await pause(kRenewInterval);
-            if (is_stopping) break;
-            RenewLeases renew{owner, config.redis_shards};
-            auto renewed = co_await writer->run(std::move(renew));
-            if (!renewed && renewed.error().code == ErrorCode::kLeaseLost) give_up(renewed.error());
         }
     }
 
@@ -241,8 +256,10 @@ struct App::Impl {
         vitals.retried = sent.retried;
         vitals.dead = sent.dead;
         vitals.in_flight = sent.in_flight;
-        vitals.shards = config.redis_shards;
-        vitals.lanes = kLanes;
+        if (const OwnedParts& owned = *ownership->owned(); owned.is_valid()) {
+            vitals.shards = static_cast<int>(count(owned.shard_epochs));
+            vitals.lanes = static_cast<int>(count(owned.lane_epochs));
+        }
         return vitals;
     }
 
@@ -257,14 +274,22 @@ struct App::Impl {
         }
         if (ingest) ingest->stop();
         if (dispatcher) co_await dispatcher->stop(kDeliveryGrace);
+        if (chores) chores->stop();
         projection->stop();
         stop_waiters.cancel();
-        while (running > 0 && SteadyClock::now() < deadline) {
+        // The leases are kept until everything else has ended, and then given up for others to take at once.
+        co_await wait_for_parts(1, deadline);
+        if (ownership) spawn("release", ownership->leave());
+        co_await wait_for_parts(0, deadline + kReleaseGrace);
+        if (running > 0) spdlog::warn("stopped_late parts={}", running);
+    }
+
+    asio::awaitable<void> wait_for_parts(int left, SteadyClock::time_point deadline) {
+        while (running > left && SteadyClock::now() < deadline) {
             boost::system::error_code ignored;
             part_ended.expires_at(deadline);
             co_await part_ended.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
         }
-        if (running > 0) spdlog::warn("stopped_late parts={}", running);
     }
 
     void give_up(Error error) {
@@ -318,7 +343,7 @@ struct App::Impl {
     Config config;
     Secrets secrets;
     TargetGuard guard;
-    std::string owner = host_and_pid();
+    std::string owner = owner_name();
     SteadyClock::time_point started_at = SteadyClock::now();
 
     // Declared so that each is destroyed before what it uses. A part that ended late is destroyed with the io_context.
@@ -327,14 +352,16 @@ struct App::Impl {
     asio::signal_set signals{io, SIGTERM, SIGINT};
     asio::steady_timer stop_requested{io, SteadyClock::time_point::max()};
     asio::steady_timer part_ended{io};
-    OwnedPartsPtr owned;
     std::optional<DbExecutor> writer, reader;
+    std::optional<DbExecutor> lease_keeper, chore_db;  // where the store may have other instances
     RedisAddress ingest_address;
     std::optional<RedisClient> events, keys;
     std::optional<Projection> projection;
     Subscriptions subscriptions;
     std::optional<Dispatcher> dispatcher;
     std::optional<Ingest> ingest;
+    std::optional<Chores> chores;
+    std::optional<Ownership> ownership;
     std::optional<Api> api;
     std::optional<HttpServer> server;
 
@@ -367,6 +394,9 @@ Result<void> App::run() {
     // What still runs on the DB threads uses ingest, dispatcher and subscriptions, which are destroyed before these.
     impl_->writer->join();
     impl_->reader->join();
+    for (auto* executor : {&impl_->lease_keeper, &impl_->chore_db}) {
+        if (*executor) (*executor)->join();
+    }
     if (thrown_out) return tl::unexpected(*thrown_out);
     if (impl_->failure) return tl::unexpected(*impl_->failure);
     spdlog::info("stopped");

@@ -1,5 +1,5 @@
 // The sidecar as a whole: the only place where all parts meet. They are started in order and
-// stopped in reverse: store, Redis contract, leases, projection, ingest, dispatcher, HTTP.
+// stopped in reverse: store, Redis contract, leases, projection, ingest, dispatcher, chores, HTTP.
 #pragma once
 
 #include <memory>

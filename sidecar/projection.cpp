@@ -6,6 +6,7 @@
 
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <utility>
 
 #include "common/event_record.h"
 #include "common/limits.h"
@@ -126,7 +127,8 @@ boost::asio::awaitable<Result<void>> Projection::agree_on(RedisClient& redis) {
 
 boost::asio::awaitable<void> Projection::run() {
     while (!is_stopping_) {
-        auto stepped = co_await step();
+        Result<void> stepped;
+        if (is_ours()) stepped = co_await step();
         std::string error = stepped ? std::string() : stepped.error().message;
         // The same trouble is told once, and its end.
         if (error != last_error_) {
@@ -143,6 +145,17 @@ boost::asio::awaitable<void> Projection::run() {
 
 void Projection::stop() {
     is_stopping_ = true;
+    wake_.cancel();
+}
+
+void Projection::follow(OwnedPartsPtr owned) {
+    bool was_ours = std::exchange(has_turn_, owned->shard_epochs[0] != 0);
+    bool is_as_before = was_ours == has_turn_ && (!has_turn_ || owned->shard_epochs[0] == owned_->shard_epochs[0]);
+    owned_ = std::move(owned);
+    if (is_as_before) return;
+    is_projected_ = false;
+    redis_run_id_.clear();
+    next_check_ = {};
     wake_.cancel();
 }
 
@@ -248,7 +261,16 @@ boost::asio::awaitable<Result<void>> Projection::project_changes() {
 
 boost::asio::awaitable<Result<void>> Projection::write(std::string commands, std::size_t replies) {
     if (replies == 0) co_return Result<void>{};
+    if (!is_ours()) co_return fail(ErrorCode::kLeaseLost, "another instance may be writing");
+    OwnedPartsPtr writing_as = owned_;
     auto sent = co_await keys_.send(std::move(commands), replies);
+    if (!is_ours() || owned_->shard_epochs[0] != writing_as->shard_epochs[0]) {
+        // We were stopped meanwhile, and may have written over what is newer.
+        std::string forget;
+        RespWriter(forget).command("HDEL", meta_key(options_.key_prefix), "projected");
+        (void)co_await keys_.send(std::move(forget), 1);
+        co_return fail(ErrorCode::kLeaseLost, "another instance may have written");
+    }
     if (!sent) co_return tl::unexpected(sent.error());
     co_return check_replies(*sent);
 }

@@ -4,6 +4,9 @@
 // process. At start, and whenever Redis has lost its memory (headgate:meta says so, or it is
 // another Redis process than before), everything is written again and `projected` is set last:
 // until then the edge calls an unknown key 503, never 401. Runs on the event loop.
+//
+// One instance does this for all: the owner of shard 0. One that finds that it was late makes the owner write
+// everything again.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -16,6 +19,7 @@
 #include "common/result.h"
 #include "sidecar/io/db_executor.h"
 #include "sidecar/io/redis_client.h"
+#include "sidecar/store/owned_parts.h"
 
 namespace headgate {
 
@@ -38,9 +42,13 @@ class Projection {
     // Until stop(). Never throws.
     boost::asio::awaitable<void> run();
     void stop();
+    // Who owns shard 0 writes; at first nobody. Whoever takes over writes everything again: what its predecessor was
+    // about to write when it ended is not known.
+    void follow(OwnedPartsPtr owned);
     // Something in the outbox has just been written.
     void poke();
-    [[nodiscard]] bool is_projected() const noexcept { return is_projected_; }
+    // Everything was written; where it is another's to do nothing is missing here.
+    [[nodiscard]] bool is_projected() const noexcept { return is_projected_ || !has_turn_; }
 
  private:
     boost::asio::awaitable<Result<void>> agree_on(RedisClient& redis);
@@ -49,6 +57,7 @@ class Projection {
     boost::asio::awaitable<Result<void>> project_everything();
     boost::asio::awaitable<Result<void>> project_changes();
     boost::asio::awaitable<Result<void>> write(std::string commands, std::size_t replies);
+    [[nodiscard]] bool is_ours() const { return has_turn_ && owned_->owns_shard(0); }
     void add_key(std::string& commands, std::size_t& replies, const ApiKey& key, bool announce) const;
     void add_revocation(std::string& commands, std::size_t& replies, const Store::ProjectionEntry& entry,
                         bool announce) const;
@@ -64,6 +73,8 @@ class Projection {
     std::string redis_run_id_;
     std::string last_error_;
     bool is_projected_ = false;
+    OwnedPartsPtr owned_;
+    bool has_turn_ = false;  // shard 0 was ours in the newest round
     bool is_stopping_ = false;
 };
 

@@ -150,6 +150,8 @@ TargetGuardOptions guard_options(const Config& config) {
     return options;
 }
 
+bool is_shared_store(const Config& config) { return !config.store_url.starts_with("sqlite:"); }
+
 Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
                                                      StoreUse use) {
     StoreOptions options;

@@ -36,6 +36,9 @@ struct Secrets {
 // are resolved, and this machine's addresses listed, now.
 [[nodiscard]] TargetGuardOptions guard_options(const Config& config);
 
+// Can the store have other instances of `serve`? SQLite's file lock allows one.
+[[nodiscard]] bool is_shared_store(const Config& config);
+
 enum class StoreUse : std::uint8_t { kServe, kBeside };  // kBeside: another process may hold it
 [[nodiscard]] Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
                                                                    StoreUse use);

@@ -3,6 +3,7 @@ use v5.36;
 use Test::More;
 
 use Headgate::Edge;
+use Headgate::Http;
 use Headgate::Load;
 use Headgate::Test;
 
@@ -40,7 +41,7 @@ usage_is([135, 100, 30], 'has counts of its own');
 
 # The old workers write what they have before they leave.
 load(40);
-$edge->nginx->reload;
+$edge->nginx->reload_and_wait;    # an old worker may close a connection before it reads the request
 load(40);
 usage_is([215, 100, 110], 'across a reload');
 
@@ -54,6 +55,34 @@ my $by_token = Headgate::Load->run(
 is_deeply $by_token, { 200 => 20 }, 'tokens work without Redis';
 $redis->restart;
 usage_is([235, 120, 110], 'what was counted while Redis was away follows');
+
+# More keys than are written at once: each has its own count, to the last, though Redis was away meanwhile.
+my @ids    = map { sprintf 'many-%04d', $_ } 1 .. 400;
+my @tokens = map { $edge->token(claims => { plan => 'unlimited', key => $_ }) } @ids;
+my %expected;
+sub visit ($to, $token) { $to->request('GET', '/page', headers => [Authorization => "Bearer $token"])->status }
+for my $round (1 .. 3) {
+    my $visitor = Headgate::Http->connect(port => $edge->nginx->port);
+    if ($round == 2) {
+        $redis->crash;
+        $t->wait_for('the edge to notice', sub { $edge->status->{redis}{state} eq 'backoff' });
+    }
+    for my $i (0 .. $#ids) {
+        visit($visitor, $tokens[$i]) == 200 and $expected{ $ids[$i] }++;
+        $i % 3 or visit($visitor, $tokens[$i]) == 200 and $expected{ $ids[$i] }++;
+    }
+    $visitor->close;
+    if ($round == 2) {
+        $redis->restart;
+        $t->wait_for('the edge to be back', sub { $edge->status->{redis}{state} eq 'ready' });
+    }
+}
+my %counted;
+$t->wait_for('the counts of all keys', sub {
+    %counted = map { $_ => $redis->command('HGET', "headgate:usage:{$_}", 'requests') // 0 } @ids;
+    return !grep { $counted{$_} < $expected{$_} } @ids;
+});
+is_deeply \%counted, \%expected, 'as many keys as are written in several turns';
 
 load(10);
 is $edge->nginx->process->stop, undef, 'nginx quits';

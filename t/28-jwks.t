@@ -219,12 +219,7 @@ my $twins = Headgate::Edge->start(
     $t, name => 'twins', redis => $edge->redis, projected => 0, http => server_of('a.example b.example') . server_of('a.example b.example', 'default_server'),
 );
 my $http_before = $twins->nginx->{http} =~ s/ server \{.*//sr;
-my $reload_with = sub ($text) {
-    my %old = map { $_ => 1 } $twins->nginx->worker_pids;
-    $twins->nginx->configure(http => $text);
-    $twins->nginx->reload;
-    $t->wait_for('the old workers to go', sub { !grep { $old{$_} } $twins->nginx->worker_pids });
-};
+my $reload_with = sub ($text) { $twins->nginx->configure(http => $text); $twins->nginx->reload_and_wait };
 is twin('a.example', $good), 200, 'a server fetches';
 serve_keys($new);
 is twin('other.example', $rotated), 200, 'another of the same addresses and names has a set of its own';

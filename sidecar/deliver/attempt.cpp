@@ -56,6 +56,7 @@ AttemptRecord record_attempt(const Flight& flight, HttpResponse response, TimeMs
     attempt.webhook_id = flight.target->webhook.id;
     attempt.org = delivery.event->event().org;
     attempt.number = delivery.attempts + 1;
+    attempt.lane_epoch = delivery.lane_epoch;
     attempt.started_at = flight.started_at;
     attempt.finished_at = now;
     attempt.duration_ms = response.duration_ms;
@@ -96,6 +97,7 @@ AttemptRecord record_unsent(const HeldDelivery& delivery, std::string_view webho
     attempt.webhook_id = webhook_id;
     attempt.org = delivery.event->event().org;
     attempt.number = delivery.attempts + 1;
+    attempt.lane_epoch = delivery.lane_epoch;
     attempt.started_at = attempt.finished_at = now;
     attempt.error_type = error_type;
     attempt.error_message = reason;

@@ -1,8 +1,9 @@
-// Drives the deliveries held in memory: three coroutines and one callback on the event loop.
+// Drives the deliveries held in memory: coroutines and callbacks on the event loop.
 //   accept()      deliveries come in, from ingest or from a claim, and take their place in a lane
 //   pump()        starts requests while a lane may
 //   complete()    a request has ended: its attempt joins the results
 //   store_loop()  writes the results, claims what is due; load_loop() reads webhooks
+//   follow()      lanes come and go; recover_loop() makes those that came ready
 #include "sidecar/deliver/dispatcher.h"
 
 #include <spdlog/spdlog.h>
@@ -23,6 +24,7 @@
 #include "sidecar/deliver/wake_signal.h"
 #include "sidecar/io/failpoint.h"
 #include "sidecar/io/wall_clock.h"
+#include "sidecar/store/lane.h"
 
 namespace headgate {
 
@@ -72,22 +74,6 @@ Loaded every_one_failed(const std::vector<std::string>& webhook_ids, const Error
     return failed;
 }
 
-struct RecoverInFlight {
-    std::atomic<bool>* has_recovered;
-    OwnedPartsPtr owned;
-    Result<std::size_t> operator()(Store& store) const {
-        std::vector<int> lanes;
-        for (std::size_t lane = 0; lane < owned->lane_epochs.size(); ++lane) {
-            if (owned->lane_epochs[lane] != 0) {
-                lanes.push_back(static_cast<int>(lane));
-            }
-        }
-        auto recovered = store.recover_in_flight(lanes, owned->lane_epochs, wall_clock_ms());
-        *has_recovered = recovered.has_value();
-        return recovered;
-    }
-};
-
 bool is_fresh(const DeliveryTarget& target, const HeldDelivery& delivery, TimeMs now) noexcept {
     const TimeMs age = now - target.loaded_at;
     const TimeMs age_max = delivery.attempts > 0 || delivery.has_waited ? kTargetAgeWaitedMs : kTargetAgeFreshMs;
@@ -104,17 +90,19 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     std::shared_ptr<MemoryQuota> quota;  // shared with the DB thread
     std::unique_ptr<HttpClient> http;    // null once the dispatcher is gone
 
-    // Until then the store's deliveries in flight are a dead process's: none of ours may be among them.
-    std::atomic<bool> has_recovered{false};
+    // Before a lane is recovered its deliveries in flight are its last owner's: none of ours may be among them.
+    std::shared_ptr<ReadyLanes> ready = std::make_shared<ReadyLanes>();  // shared with the DB thread
 
     // Of the event loop alone.
+    OwnedPartsPtr owned;
     Lanes lanes;
     std::vector<std::string> loading;                                 // webhooks whose target is to be read
     std::multimap<steady_clock::time_point, std::string> load_again;  // those that could not be, by when to ask
     std::vector<AttemptRecord> results;
     std::shared_ptr<ResultBatch> writing = std::make_shared<ResultBatch>();
     std::minstd_rand random{std::random_device{}()};
-    WakeSignal store_signal, load_signal, stop_signal;
+    WakeSignal store_signal, load_signal, recover_signal, stop_signal;
+    steady_clock::time_point next_poll = steady_clock::now();
     bool is_running = false;
     bool is_stopping = false;
     bool is_final = false;  // nothing will be added to the results any more
@@ -131,7 +119,72 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
           lanes(std::max(this->options.max_in_flight, 1)),
           store_signal(executor),
           load_signal(executor),
-          stop_signal(executor) {}
+          recover_signal(executor),
+          stop_signal(executor) {
+        follow(this->options.owned);
+    }
+
+    // ---- whose lanes ------------------------------------------------------------------------
+
+    void follow(OwnedPartsPtr now_owned) {
+        owned = std::move(now_owned);
+        ready->follow(owned);
+        for (Lane* lane : lanes.all()) {
+            if (!lane->queue.empty() && !is_held(lane->queue.front(), lane->part)) {
+                for (const HeldDelivery& delivery : lanes.drain(*lane)) {
+                    let_go(delivery, lane->webhook_id, lane->part);
+                }
+            }
+        }
+        recover_signal.wake();
+        pump();
+    }
+
+    // Claimed by this instance, and its lane was held ever since.
+    [[nodiscard]] bool is_held(const HeldDelivery& delivery, int part) const {
+        return owned->lane_epochs[static_cast<std::size_t>(part)] == delivery.lane_epoch;
+    }
+
+    void let_go(const HeldDelivery& delivery, std::string_view webhook_id, int part) {
+        const auto& leaving = owned->leaving_lanes;
+        if (std::find(leaving.begin(), leaving.end(), part) != leaving.end()) {
+            add_result(delivery, record_unsent(delivery, webhook_id, AttemptOutcome::kInterrupted, "interrupted",
+                                               "another instance sends it", wall_clock_ms()));
+            return;
+        }
+        quota->add_bytes(webhook_id, -bytes_of(delivery));
+        quota->give_back(webhook_id);
+    }
+
+    [[nodiscard]] bool is_lane_in_use(int part) const {
+        const auto is_of_part = [part](const AttemptRecord& record) { return lane_of(record.webhook_id) == part; };
+        return lanes.is_part_in_use(part) || std::any_of(results.begin(), results.end(), is_of_part) ||
+               std::any_of(writing->records.begin(), writing->records.end(), is_of_part);
+    }
+
+    asio::awaitable<void> recover_loop() {
+        milliseconds backoff = kBackoffMin;
+        while (!is_stopping) {
+            RecoverLanes recover{ready, ready->unrecovered(), owned};
+            if (recover.lanes.empty()) {
+                co_await recover_signal.wait_until(steady_clock::time_point::max());
+                continue;
+            }
+            const std::size_t lanes_asked = recover.lanes.size();
+            auto recovered = co_await db.run(std::move(recover));
+            if (recovered) {
+                spdlog::info("delivery.recovered interrupted={} lanes={}", *recovered, lanes_asked);
+                backoff = kBackoffMin;
+                next_poll = steady_clock::now();
+                store_signal.wake();
+                continue;
+            }
+            spdlog::warn("delivery.recover_failed retry_ms={} error=\"{}\"", backoff.count(),
+                         recovered.error().message);
+            co_await recover_signal.wait_until(steady_clock::now() + backoff);
+            backoff = std::min(backoff * 2, kBackoffMax);
+        }
+    }
 
     // ---- in ---------------------------------------------------------------------------------
 
@@ -142,10 +195,18 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
             if (event == nullptr) {
                 event = std::make_shared<EventBodies>(std::move(delivery.event));
             }
-            HeldDelivery held{std::move(delivery.delivery_id), event, delivery.generation, delivery.attempts,
-                              has_waited};
+            HeldDelivery held{std::move(delivery.delivery_id),
+                              event,
+                              delivery.generation,
+                              delivery.attempts,
+                              has_waited,
+                              delivery.lane_epoch};
             quota->add_bytes(delivery.webhook_id, bytes_of(held));
-            lanes.push(delivery.webhook_id, std::move(held));
+            if (const int part = lane_of(delivery.webhook_id); is_held(held, part)) {
+                lanes.push(delivery.webhook_id, std::move(held));
+            } else {
+                let_go(held, delivery.webhook_id, part);  // the lane went while the transaction ran that claimed it
+            }
         }
         if (is_stopping) {
             put_back_everything();
@@ -165,7 +226,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         const auto fresh = [now](const DeliveryTarget& target, const HeldDelivery& delivery) {
             return is_fresh(target, delivery, now);
         };
-        while (!is_stopping && unwritten() < unwritten_max) {
+        while (!is_stopping && unwritten() < unwritten_max && owned->is_valid()) {
             Lanes::Start start = lanes.next(fresh, loading);
             if (start.lane == nullptr) {
                 break;
@@ -274,8 +335,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
 
     asio::awaitable<void> store_loop() {
         milliseconds backoff = kBackoffMin;
-        auto next_poll = steady_clock::now();
-        auto next_sweep = next_poll + kSweepInterval;
+        auto next_sweep = steady_clock::now() + kSweepInterval;
         for (;;) {
             const bool has_results = !results.empty() || !writing->records.empty();
             const bool polls = !is_stopping && steady_clock::now() >= next_poll;
@@ -293,7 +353,11 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
                 writing->records = std::exchange(results, {});
                 writing->written = 0;
             }
-            StoreRound round{writing, quota, options.owned, StoreRound::Claim::kNo, wall_clock_ms()};
+            const bool has_final_failure =
+                std::any_of(writing->records.begin(), writing->records.end(), [](const AttemptRecord& record) {
+                    return record.outcome == AttemptOutcome::kDead || !record.disable_webhook_reason.empty();
+                });
+            StoreRound round{writing, quota, ready, StoreRound::Claim::kNo, wall_clock_ms()};
             if (!is_stopping) {
                 round.claim = polls ? StoreRound::Claim::kYes : StoreRound::Claim::kIfHungry;
             }
@@ -312,6 +376,13 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
                 continue;
             }
             backoff = kBackoffMin;
+            if (outcome->late > 0) {
+                counters.late += outcome->late;
+                spdlog::warn("delivery.late results={} action=left_to_the_new_owner", outcome->late);
+            }
+            if (has_final_failure && options.on_final_failure) {
+                options.on_final_failure();
+            }
             if (outcome->has_looked) {
                 next_poll = steady_clock::now() + until_next_look(outcome->next_due_at);
             }
@@ -416,19 +487,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
 
     asio::awaitable<void> run() {
         is_running = true;
-        milliseconds backoff = kBackoffMin;
-        while (!is_stopping) {
-            RecoverInFlight recover{&has_recovered, options.owned};
-            auto recovered = co_await db.run(std::move(recover));
-            if (recovered) {
-                spdlog::info("delivery.recovered interrupted={}", *recovered);
-                break;
-            }
-            spdlog::warn("delivery.recover_failed retry_ms={} error=\"{}\"", backoff.count(),
-                         recovered.error().message);
-            co_await pause(backoff);
-            backoff = std::min(backoff * 2, kBackoffMax);
-        }
+        asio::co_spawn(executor, keep_recovering(shared_from_this()), asio::detached);
         asio::co_spawn(executor, keep_loading(shared_from_this()), asio::detached);
         co_await store_loop();
         is_running = false;
@@ -436,11 +495,13 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     }
 
     static asio::awaitable<void> keep_loading(std::shared_ptr<Impl> self) { co_await self->load_loop(); }
+    static asio::awaitable<void> keep_recovering(std::shared_ptr<Impl> self) { co_await self->recover_loop(); }
     static asio::awaitable<void> keep_running(std::shared_ptr<Impl> self) { co_await self->run(); }
 
     static asio::awaitable<void> stop(std::shared_ptr<Impl> self, milliseconds grace) {
         self->is_stopping = true;
         self->load_signal.wake();
+        self->recover_signal.wake();
         self->put_back_everything();
         co_await self->wait_for_idle(steady_clock::now() + grace);
         self->http->abort_all();
@@ -473,7 +534,7 @@ Dispatcher::~Dispatcher() {
 }
 
 bool Dispatcher::reserve(std::string_view webhook_id) {
-    return impl_->has_recovered && impl_->quota->reserve(webhook_id);
+    return impl_->ready->is_ready(webhook_id) && impl_->quota->reserve(webhook_id);
 }
 
 void Dispatcher::release(std::string_view webhook_id) { impl_->quota->give_back(webhook_id); }
@@ -489,6 +550,10 @@ void Dispatcher::accept(std::vector<ClaimedDelivery> claimed, std::size_t unclai
 asio::awaitable<void> Dispatcher::run() { return Impl::keep_running(impl_); }
 
 asio::awaitable<void> Dispatcher::stop(milliseconds grace) { return Impl::stop(impl_, grace); }
+
+void Dispatcher::follow(OwnedPartsPtr owned) { impl_->follow(std::move(owned)); }
+
+bool Dispatcher::is_lane_in_use(int lane) const { return impl_->is_lane_in_use(lane); }
 
 void Dispatcher::invalidate(std::string_view webhook_id) {
     asio::post(impl_->executor, [impl = impl_, id = std::string(webhook_id)] {

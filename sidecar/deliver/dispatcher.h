@@ -12,6 +12,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,14 +27,17 @@ namespace headgate {
 
 struct DispatcherOptions {
     int max_in_flight = 256;  // of the process
-    OwnedPartsPtr owned;      // the lanes to send for
+    OwnedPartsPtr owned;      // the lanes to send for, until follow() says otherwise
     TargetGuardOptions guard;
     HttpClientOptions http;
     std::string user_agent = "Headgate";
+    // Called on the event loop when results were written from which an operational event may have come.
+    std::function<void()> on_final_failure;
 };
 
 struct DispatcherCounters {
     std::atomic<std::uint64_t> delivered{0}, failed{0}, retried{0}, dead{0}, attempts{0}, blocked{0};
+    std::atomic<std::uint64_t> late{0};  // results that were not written: their lane had changed hands
     std::atomic<std::int64_t> in_flight{0}, in_memory{0};
     // Publish-to-2xx latency of the last delivery, ms.
     std::atomic<std::int64_t> last_latency_ms{0};
@@ -48,11 +52,17 @@ class Dispatcher : public DeliverySink {
     void release(std::string_view webhook_id) override;
     void accept(std::vector<ClaimedDelivery> claimed, std::size_t unclaimed) override;
 
-    // Recovers what a dead process left in flight, then sends until stop(). Never throws.
+    // Recovers what the lanes' last owners left in flight, and sends, until stop(). Never throws.
     boost::asio::awaitable<void> run();
     // Graceful: starts nothing new, waits up to `grace` for what is in flight, records the rest as
     // interrupted (no retry used up), flushes every result to the store.
     boost::asio::awaitable<void> stop(std::chrono::milliseconds grace);
+    // The lanes to send for from here on. Those gained are recovered first. Of those that leave, what waits in memory
+    // goes back into the store; of those lost it is forgotten: the new owner recovers it. Requests in flight
+    // end as they do, and count if their lane was held all the time.
+    void follow(OwnedPartsPtr owned);
+    // Is there anything in memory of this lane that is still to be written?
+    [[nodiscard]] bool is_lane_in_use(int lane) const;
     // A webhook or organization changed: its target is read again before the next attempt. Any thread.
     void invalidate(std::string_view webhook_id);
     [[nodiscard]] const DispatcherCounters& counters() const;

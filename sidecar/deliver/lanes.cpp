@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "sidecar/store/lane.h"
+
 namespace headgate {
 
 void Lanes::take_turn(Lane& lane) {
@@ -22,6 +24,7 @@ void Lanes::push(std::string_view webhook_id, HeldDelivery delivery) {
     if (lane == nullptr) {
         auto made = std::make_unique<Lane>();
         made->webhook_id = webhook_id;
+        made->part = lane_of(webhook_id);
         lane = lanes_.emplace(made->webhook_id, std::move(made)).first->second.get();
     }
     lane->queue.push_back(std::move(delivery));
@@ -71,6 +74,13 @@ std::vector<Lane*> Lanes::all() {
         lanes.push_back(lane.get());
     }
     return lanes;
+}
+
+bool Lanes::is_part_in_use(int part) const {
+    return std::any_of(lanes_.begin(), lanes_.end(), [part](const auto& entry) {
+        const Lane& lane = *entry.second;
+        return lane.part == part && (!lane.queue.empty() || lane.in_flight > 0);
+    });
 }
 
 }  // namespace headgate

@@ -35,11 +35,13 @@ struct HeldDelivery {
     std::shared_ptr<EventBodies> event;
     std::int64_t generation = 0;
     int attempts = 0;
-    bool has_waited = false;  // in the store, so that its webhook may have changed since it was matched
+    bool has_waited = false;      // in the store, so that its webhook may have changed since it was matched
+    std::int64_t lane_epoch = 0;  // of the claim
 };
 
 struct Lane {
     std::string webhook_id;
+    int part = 0;  // what is leased: lane_of(webhook_id)
     std::deque<HeldDelivery> queue;
     int in_flight = 0;
     std::shared_ptr<const DeliveryTarget> target;  // null: not known yet
@@ -74,6 +76,8 @@ class Lanes {
     void forget_idle(TimeMs before, const std::function<void(const std::string&)>& forgotten);
     [[nodiscard]] int in_flight() const noexcept { return in_flight_; }
     [[nodiscard]] std::vector<Lane*> all();
+    // Does a webhook of this leased part have anything waiting or in flight?
+    [[nodiscard]] bool is_part_in_use(int part) const;
 
  private:
     void take_turn(Lane& lane);

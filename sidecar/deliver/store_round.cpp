@@ -4,11 +4,13 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <iterator>
 #include <span>
 #include <utility>
 
 #include "sidecar/deliver/attempt.h"
 #include "sidecar/io/failpoint.h"
+#include "sidecar/store/lane.h"
 
 namespace headgate {
 
@@ -31,18 +33,25 @@ Result<RecordOutcome> write_culprit(const RecordAttempts& record_attempts, const
 // Claims and gives up nothing of its own: only due deliveries for which there is room.
 Result<void> claim_due(Store& store, const StoreRound& round, StoreRound::Outcome& outcome) {
     outcome.has_looked = true;
-    auto next_due_at = store.next_due_at(round.owned->lane_epochs);
+    const std::vector<std::int64_t> epochs = round.ready->epochs();
+    if (epochs.empty()) {
+        return {};
+    }
+    auto next_due_at = store.next_due_at(epochs);
     if (next_due_at && *next_due_at && **next_due_at <= round.now) {
         const std::size_t claim_max = round.quota->begin_claim();
-        auto claimed =
-            store.claim_due({round.now, claim_max, round.owned->lane_epochs,
-                             [&round](std::string_view webhook_id) { return round.quota->offer(webhook_id); }});
+        auto claimed = store.claim_due({round.now, claim_max, epochs, [&round](std::string_view webhook_id) {
+                                            return round.quota->offer(webhook_id);
+                                        }});
         if (!claimed) {
             return tl::unexpected<Error>(std::move(claimed.error()));
         }
         round.quota->finish_claim(*claimed, claim_max);
         outcome.claimed = std::move(*claimed);
-        next_due_at = store.next_due_at(round.owned->lane_epochs);
+        for (ClaimedDelivery& delivery : outcome.claimed) {
+            delivery.lane_epoch = epochs[static_cast<std::size_t>(lane_of(delivery.webhook_id))];
+        }
+        next_due_at = store.next_due_at(epochs);
     }
     // When only that last question failed, what was claimed must not be lost: the next visit asks again.
     if (next_due_at) {
@@ -54,6 +63,19 @@ Result<void> claim_due(Store& store, const StoreRound& round, StoreRound::Outcom
 }
 
 }  // namespace
+
+std::vector<std::int64_t> claim_epochs(std::span<const AttemptRecord> records) {
+    std::vector<std::int64_t> epochs(kLanes);
+    for (const AttemptRecord& record : records) {
+        std::int64_t& epoch = epochs[static_cast<std::size_t>(lane_of(record.webhook_id))];
+        epoch = std::max(epoch, record.lane_epoch);
+    }
+    return epochs;
+}
+
+bool is_late(const AttemptRecord& record, Epochs epochs) noexcept {
+    return record.lane_epoch != epochs[static_cast<std::size_t>(lane_of(record.webhook_id))];
+}
 
 Result<void> write_results(const RecordAttempts& record_attempts, ResultBatch& batch) {
     // A run that was refused for good is tried again at half its length; one that was written doubles it.
@@ -80,9 +102,25 @@ Result<void> write_results(const RecordAttempts& record_attempts, ResultBatch& b
 
 Result<StoreRound::Outcome> StoreRound::operator()(Store& store) const {
     const std::size_t already_written = results->written;
+    Outcome outcome;
+    std::size_t released = 0;
+    const std::vector<std::int64_t> epochs = claim_epochs(results->records);
     auto written = write_results(
-        [&store, this](std::span<const AttemptRecord> records) {
-            return store.record_attempts(records, owned->lane_epochs);
+        [&](std::span<const AttemptRecord> records) -> Result<RecordOutcome> {
+            // Seldom: a lane came back to us while a result of before was under way.
+            std::vector<AttemptRecord> in_time;
+            const std::size_t all = records.size();
+            if (std::any_of(records.begin(), records.end(), [&](const auto& each) { return is_late(each, epochs); })) {
+                std::copy_if(records.begin(), records.end(), std::back_inserter(in_time),
+                             [&](const auto& each) { return !is_late(each, epochs); });
+                records = in_time;
+            }
+            auto recorded = store.record_attempts(records, epochs);
+            if (recorded) {
+                outcome.late += recorded->late + (all - records.size());
+                released += recorded->released;
+            }
+            return recorded;
         },
         *results);
     if (results->written > already_written) {
@@ -96,8 +134,8 @@ Result<StoreRound::Outcome> StoreRound::operator()(Store& store) const {
     if (!written) {
         return tl::unexpected<Error>(std::move(written.error()));
     }
-    Outcome outcome;
-    if (claim == Claim::kYes || (claim == Claim::kIfHungry && quota->wants_claim())) {
+    const bool is_hungry = released > 0 || quota->wants_claim();
+    if (claim == Claim::kYes || (claim == Claim::kIfHungry && is_hungry)) {
         if (auto claimed = claim_due(store, *this, outcome); !claimed) {
             return tl::unexpected<Error>(std::move(claimed.error()));
         }

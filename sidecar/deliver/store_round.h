@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "sidecar/deliver/memory_quota.h"
-#include "sidecar/store/owned_parts.h"
+#include "sidecar/deliver/ready_lanes.h"
 
 namespace headgate {
 
@@ -18,6 +18,11 @@ struct ResultBatch {
     std::vector<AttemptRecord> records;
     std::size_t written = 0;  // of them, from the front; what a later visit need not repeat
 };
+
+// The epochs of the claims that these records come from, by lane: the store refuses those of lanes that have changed
+// hands. Of two claims of a lane the later one counts, and `is_late` says so of records of the earlier.
+[[nodiscard]] std::vector<std::int64_t> claim_epochs(std::span<const AttemptRecord> records);
+[[nodiscard]] bool is_late(const AttemptRecord& record, Epochs epochs) noexcept;
 
 // Writes what is left of the batch. When the store refuses records for good, the batch is halved
 // until only the culprits are left, and those are written without what the network sent; one that is
@@ -32,11 +37,12 @@ struct StoreRound {
         std::vector<ClaimedDelivery> claimed;
         bool has_looked = false;  // for due deliveries; then:
         std::optional<TimeMs> next_due_at;
+        std::size_t late = 0;  // results of lanes that had changed hands; the new owner sends those again
     };
 
     std::shared_ptr<ResultBatch> results;
     std::shared_ptr<MemoryQuota> quota;
-    OwnedPartsPtr owned;
+    std::shared_ptr<ReadyLanes> ready;
     Claim claim = Claim::kNo;
     TimeMs now = 0;
 

@@ -38,8 +38,9 @@ constexpr milliseconds kBlock{1000};
 constexpr milliseconds kCommandTimeout{3000};
 constexpr milliseconds kBackoffMin{100};
 constexpr milliseconds kBackoffMax{2000};
+constexpr milliseconds kForeignPollInterval{50};
 
-std::vector<std::string> shard_keys(const IngestOptions& options) {
+std::vector<std::string> all_shard_keys(const IngestOptions& options) {
     std::vector<std::string> keys;
     for (int shard = 0; shard < options.shards; shard++) keys.push_back(stream_key(options.key_prefix, shard));
     return keys;
@@ -76,18 +77,18 @@ struct Ingest::Impl {
           matcher(matcher_in),
           sink(sink_in),
           options(std::move(options_in)),
-          keys(shard_keys(options)),
+          keys(all_shard_keys(options)),
+          owned(options.owned),
           read_redis(executor, options.redis, kCommandTimeout),
           ack_redis(executor, options.redis, kCommandTimeout),
           reader(read_redis),
-          window(keys, options.reply_bytes_max),
-          count(keys.size(), options.batch_max, std::min(options.reply_bytes_max, limits::kStreamReplyBytesMax)),
+          window({}, options.reply_bytes_max),
+          count(read_count(0)),
           persisted(keys.size()),
           pause(executor),
+          shards_changed(executor),
           ack_pause(executor),
-          ack_ended(executor) {
-        read_redis.set_reply_bytes_max(window.reply_bytes_max());
-    }
+          ack_ended(executor) {}
 
     asio::any_io_executor executor;
     DbExecutor& db;
@@ -95,6 +96,11 @@ struct Ingest::Impl {
     DeliverySink& sink;
     IngestOptions options;
     std::vector<std::string> keys;  // by shard
+    OwnedPartsPtr owned;
+    std::vector<std::int64_t> reading;  // epochs of the shards that the window asks, by shard
+    // Whose epochs what was read, and what is acknowledged, belongs to; null: nothing is.
+    OwnedPartsPtr taking, acknowledging;
+    steady_clock::time_point next_pending_look;
     RedisClient read_redis, ack_redis;
     StreamReader reader;
     ReadWindow window;
@@ -104,7 +110,7 @@ struct Ingest::Impl {
     bool stopping = false;
     bool ack_running = false;
     milliseconds backoff = kBackoffMin;
-    asio::steady_timer pause, ack_pause;
+    asio::steady_timer pause, shards_changed, ack_pause;
     asio::steady_timer ack_ended;              // cancelled to wake who waits
     std::vector<asio::steady_timer*> waiting;  // of wait_until_caught_up, on its callers' stacks
 
@@ -120,10 +126,16 @@ struct Ingest::Impl {
     asio::awaitable<void> run() {
         ReadFrom from = ReadFrom::kPending;
         while (!stopping) {
+            if (take_up_shards() || steady_clock::now() >= next_pending_look) from = look_for_pending();
+            if (window.keys().empty()) {
+                co_await wait_for_shards();
+                continue;
+            }
             // The same entries are pending until they are acknowledged.
             if (from == ReadFrom::kPending) co_await wait_for_ack();
             // Nothing is waited for while there are more streams to ask.
             milliseconds block = window.is_whole() ? kBlock : milliseconds(0);
+            taking = owned;
             Result<ReadReply> read = co_await reader.read(window.keys(), from, count.per_stream(), block);
             if (stopping) break;
             if (!read) {
@@ -149,10 +161,56 @@ struct Ingest::Impl {
             counters.last_redis_reply_ms = wall_clock_ms();
             from = co_await take(std::move(*read), from);
         }
+        taking = nullptr;
         co_await wait_for_ack();
     }
 
+    // ---- which shards ------------------------------------------------------------------------
+
+    // These are the shards to read now: those that are ours, as long as our leases are to be relied upon. True when
+    // they are others than before.
+    bool take_up_shards() {
+        std::vector<std::int64_t> epochs = owned->is_valid() ? owned->shard_epochs : std::vector<std::int64_t>();
+        if (epochs == reading) return false;
+        reading = std::move(epochs);
+        std::vector<std::string> ours;
+        for (std::size_t shard = 0; shard < reading.size(); shard++) {
+            if (reading[shard] != 0) ours.push_back(keys[shard]);
+        }
+        count = read_count(ours.size());
+        window = ReadWindow(std::move(ours), options.reply_bytes_max);
+        read_redis.set_reply_bytes_max(window.reply_bytes_max());
+        wake_waiting();
+        return true;
+    }
+
+    [[nodiscard]] ReadCount read_count(std::size_t streams) const {
+        return {streams, options.batch_max, std::min(options.reply_bytes_max, limits::kStreamReplyBytesMax)};
+    }
+
+    asio::awaitable<void> wait_for_shards() {
+        taking = nullptr;
+        counters.oldest_undrained_ms = 0;
+        counters.last_redis_reply_ms = IngestCounters::kNotAsking;
+        shards_changed.expires_at(steady_clock::time_point::max());
+        boost::system::error_code ignored;
+        co_await shards_changed.async_wait(redirect_error(use_awaitable, ignored));
+    }
+
+    void follow(OwnedPartsPtr now_owned) {
+        owned = std::move(now_owned);
+        shards_changed.cancel();
+    }
+
+    [[nodiscard]] bool is_shard_in_use(int shard) const {
+        auto is_of = [shard](const OwnedPartsPtr& parts) {
+            return parts != nullptr && parts->shard_epochs[static_cast<std::size_t>(shard)] != 0;
+        };
+        return is_of(taking) || is_of(acknowledging);
+    }
+
     ReadFrom look_for_pending() {
+        next_pending_look = steady_clock::now() + options.pending_interval;
         window.look_for_pending();
         return ReadFrom::kPending;
     }
@@ -202,6 +260,7 @@ struct Ingest::Impl {
         HEADGATE_FAILPOINT("after_commit_before_ack");
         co_await wait_for_ack();
         ack_running = true;
+        acknowledging = taking;
         asio::co_spawn(executor, acknowledge(batch), asio::detached);
         co_return from;
     }
@@ -209,11 +268,18 @@ struct Ingest::Impl {
     // Until it is committed, or ingest stops. Meanwhile nothing is read: what arrives waits in Redis.
     asio::awaitable<bool> persist(std::shared_ptr<const IngestBatch> batch) {
         int unexplained_failures = 0;
+        OwnedPartsPtr read_as = taking;
         while (!stopping) {
             OnInternal on_internal =
                 unexplained_failures < options.unexplained_failures_max ? OnInternal::kRetry : OnInternal::kBisect;
-            auto work = [this, batch, on_internal](Store& store) -> Result<PersistProgress> {
-                return persist_batch(store, matcher, sink, *batch, *options.owned, wall_clock_ms(), on_internal);
+            // The shards as they were when it was read, the lanes as they are now.
+            auto work = [this, batch, on_internal, read_as, now = owned](Store& store) -> Result<PersistProgress> {
+                PersistProgress late;
+                late.error = Error{ErrorCode::kLeaseLost, "the leases could not be renewed in time"};
+                if (!now->is_valid()) return late;
+                OwnedParts parts = *now;
+                parts.shard_epochs = read_as->shard_epochs;
+                return persist_batch(store, matcher, sink, *batch, parts, wall_clock_ms(), on_internal);
             };
             Result<PersistProgress> done = co_await db.run(std::move(work));
             if (!done) {  // out of memory, most likely
@@ -239,11 +305,10 @@ struct Ingest::Impl {
             unexplained_failures = done->error->code == ErrorCode::kInternal ? unexplained_failures + 1 : 0;
             spdlog::error("ingest.persist_failed error={} entries={} retry_ms={}", log_value(done->error->message),
                           batch->entries, backoff.count());
-            if (done->error->code == ErrorCode::kLeaseLost) {
-                stopping = true;  // another instance owns the shards: nothing more may be written
-                co_return false;
-            }
+            bool is_lost = done->error->code == ErrorCode::kLeaseLost;
+            if (is_lost && options.on_lease_lost) options.on_lease_lost();
             co_await wait_backoff();
+            if (is_lost) co_return false;  // what is still ours of it is pending, and read again
         }
         co_return false;
     }
@@ -269,6 +334,7 @@ struct Ingest::Impl {
         }
         HEADGATE_FAILPOINT("after_ack_before_accept");
         ack_running = false;
+        acknowledging = nullptr;
         ack_ended.cancel();
     }
 
@@ -300,8 +366,9 @@ struct Ingest::Impl {
     asio::awaitable<void> create_groups() {
         std::string commands;
         RespWriter writer(commands);
-        for (const std::string& key : keys) writer.command("XGROUP", "CREATE", key, kConsumerGroup, "0", "MKSTREAM");
-        auto replies = co_await read_redis.send(std::move(commands), keys.size());
+        const std::vector<std::string> missing = window.keys();
+        for (const std::string& key : missing) writer.command("XGROUP", "CREATE", key, kConsumerGroup, "0", "MKSTREAM");
+        auto replies = co_await read_redis.send(std::move(commands), missing.size());
         std::string error = replies ? "" : replies.error().message;
         if (replies) {
             for (const RedisReplyPtr& reply : *replies) {
@@ -311,7 +378,7 @@ struct Ingest::Impl {
             }
         }
         if (error.empty()) {
-            spdlog::info("ingest.groups_created shards={}", keys.size());
+            spdlog::info("ingest.groups_created shards={}", missing.size());
             co_return;
         }
         spdlog::warn("ingest.groups_failed error={} retry_ms={}", log_value(error), backoff.count());
@@ -375,20 +442,54 @@ struct Ingest::Impl {
 
     asio::awaitable<bool> wait_until_caught_up(milliseconds timeout) {
         steady_clock::time_point deadline = steady_clock::now() + timeout;
-        auto targets = co_await undrained();
-        if (!targets) co_return false;
+        auto found = co_await undrained();
+        if (!found) co_return false;
+        std::vector<StreamPosition> targets = std::move(*found);
+        auto is_there = [this](const StreamPosition& target) {
+            return is_at_or_after(persisted[static_cast<std::size_t>(target.shard)], target);
+        };
+        auto is_foreign = [this](const StreamPosition& target) {
+            return reading.empty() || reading[static_cast<std::size_t>(target.shard)] == 0;
+        };
         for (;;) {
-            bool is_there = std::all_of(targets->begin(), targets->end(), [this](const StreamPosition& target) {
-                return is_at_or_after(persisted[static_cast<std::size_t>(target.shard)], target);
-            });
-            if (is_there) co_return true;
-            if (stopping || steady_clock::now() >= deadline) co_return false;
-            asio::steady_timer own(executor, deadline);
+            std::erase_if(targets, is_there);
+            if (targets.empty()) co_return true;
+            auto now = steady_clock::now();
+            if (stopping || now >= deadline) co_return false;
+            bool has_foreign = std::any_of(targets.begin(), targets.end(), is_foreign);
+            asio::steady_timer own(executor, has_foreign ? std::min(now + kForeignPollInterval, deadline) : deadline);
             boost::system::error_code ignored;
             waiting.push_back(&own);
             co_await own.async_wait(redirect_error(use_awaitable, ignored));
             waiting.erase(std::find(waiting.begin(), waiting.end(), &own));
+            if (has_foreign) {
+                // What another instance has persisted shows in Redis alone: it is no longer there.
+                auto left = co_await oldest_left();
+                if (!left) co_return false;
+                std::erase_if(targets, [&](const StreamPosition& target) {
+                    const StreamPosition& oldest = (*left)[static_cast<std::size_t>(target.shard)];
+                    return !is_at_or_after(target, oldest);
+                });
+            }
         }
+    }
+
+    // By shard, the oldest entry in the stream; of an empty one, later than any.
+    asio::awaitable<Result<std::vector<StreamPosition>>> oldest_left() {
+        std::string commands;
+        RespWriter writer(commands);
+        for (const std::string& key : keys) writer.command("XINFO", "STREAM", key);
+        auto replies = co_await ack_redis.send(std::move(commands), keys.size());
+        if (!replies) co_return tl::unexpected<Error>(replies.error());
+        std::vector<StreamPosition> oldest(keys.size());
+        for (std::size_t shard = 0; shard < keys.size(); shard++) {
+            const redisReply& stream = *(*replies)[shard];
+            const redisReply* first = stream.type == REDIS_REPLY_ARRAY ? member(stream, "first-entry") : nullptr;
+            bool has_entry = first != nullptr && first->type == REDIS_REPLY_ARRAY && first->elements == 2;
+            oldest[shard].ms = UINT64_MAX;
+            if (has_entry) oldest[shard] = position_of(first->element[0]);
+        }
+        co_return oldest;
     }
 
     void wake_waiting() {
@@ -398,6 +499,7 @@ struct Ingest::Impl {
     void stop() {
         stopping = true;
         pause.cancel();
+        shards_changed.cancel();
         ack_pause.cancel();
         wake_waiting();
         read_redis.close();
@@ -412,6 +514,8 @@ Ingest::~Ingest() = default;
 
 asio::awaitable<void> Ingest::run() { return impl_->run(); }
 void Ingest::stop() { impl_->stop(); }
+void Ingest::follow(OwnedPartsPtr owned) { impl_->follow(std::move(owned)); }
+bool Ingest::is_shard_in_use(int shard) const { return impl_->is_shard_in_use(shard); }
 const IngestCounters& Ingest::counters() const { return impl_->counters; }
 asio::awaitable<bool> Ingest::wait_until_caught_up(milliseconds timeout) {
     return impl_->wait_until_caught_up(timeout);

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <boost/asio/awaitable.hpp>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,12 +21,17 @@ struct IngestOptions {
     RedisAddress redis;
     std::string key_prefix = "headgate:";
     int shards = 8;
-    OwnedPartsPtr owned;          // the shards to read
+    OwnedPartsPtr owned;          // the shards to read, until follow() says otherwise
     std::size_t batch_max = 512;  // COUNT adapts below this so that a reply stays under kStreamReplyBytesMax
     std::size_t reply_bytes_max = kRedisReplyBytesMax;  // a larger reply is cut, and asked for in smaller parts
     // Failures of one batch in a row, without a cause and while the store works otherwise, before single
     // events are suspected: about a quarter of a minute.
     int unexplained_failures_max = 10;
+    // How often pending entries are looked for besides: a late reader, stopped before its command went out, may have
+    // been given some that it must not persist any more.
+    std::chrono::milliseconds pending_interval{5000};
+    // Called when the store refused a batch because a shard is no longer ours.
+    std::function<void()> on_lease_lost;
 };
 
 struct IngestCounters {
@@ -56,11 +62,16 @@ class Ingest {
     Ingest(boost::asio::any_io_executor executor, DbExecutor& db, SubscriptionMatcher& matcher, DeliverySink& sink,
            IngestOptions options);
     ~Ingest();
-    // Runs until stop(); heals NOGROUP, reconnects with backoff. First its own pending entries of
-    // every shard (from 0), then new ones. Never throws. Ends by itself when the lease is lost. The
-    // object, and `db`, must outlive it: it ends after the last acknowledgement.
+    // Runs until stop(); heals NOGROUP, reconnects with backoff. First the pending entries of
+    // every shard (from 0), then new ones. Never throws. The object, and `db`, must outlive it: it
+    // ends after the last acknowledgement.
     boost::asio::awaitable<void> run();
     void stop();
+    // The shards to read from here on. What was read of one that leaves, or is lost, is still persisted if the
+    // store agrees; else it stays pending, for the new owner.
+    void follow(OwnedPartsPtr owned);
+    // Is anything of this shard being read, persisted or acknowledged?
+    [[nodiscard]] bool is_shard_in_use(int shard) const;
     [[nodiscard]] const IngestCounters& counters() const;
     // The last id delivered to the group by each shard's stream as of the call, then waits (at most
     // `timeout`) until ingest has persisted up to them: GET /inbox sees what was answered 201 before.

@@ -8,6 +8,7 @@
 #include "common/resp.h"
 #include "sidecar/ingest/stream_reader.h"
 #include "sidecar/store/event_bytes.h"
+#include "sidecar/store/lane.h"
 
 namespace headgate {
 namespace {
@@ -184,11 +185,13 @@ class Persisting {
                 event_index = delivery.event_index;
                 event = copy_of(batch_.events[begin + event_index]);
             }
+            const std::int64_t lane_epoch = owned_.lane_epochs[static_cast<std::size_t>(lane_of(delivery.webhook_id))];
             progress_.claimed.push_back({.delivery_id = std::move(delivery.delivery_id),
                                          .webhook_id = std::move(delivery.webhook_id),
                                          .event = event,
                                          .generation = delivery.generation,
-                                         .attempts = 0});
+                                         .attempts = 0,
+                                         .lane_epoch = lane_epoch});
         }
     }
 

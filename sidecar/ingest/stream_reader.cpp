@@ -38,12 +38,12 @@ void ReadCount::observe(std::size_t reply_bytes, std::size_t entries, std::size_
     per_stream_ = std::max(per_stream_, wanted);
 }
 
-ReadWindow::ReadWindow(const std::vector<std::string>& keys, std::size_t reply_bytes_max)
-    : all_(keys),
-      current_(keys),
+ReadWindow::ReadWindow(std::vector<std::string> keys, std::size_t reply_bytes_max)
+    : all_(std::move(keys)),
+      current_(all_),
       usual_bytes_max_(reply_bytes_max),
       reply_bytes_max_(reply_bytes_max),
-      size_(keys.size()) {}
+      size_(all_.size()) {}
 
 void ReadWindow::ask_from(std::size_t first) {
     if (is_whole() && current_.size() == all_.size()) return;

@@ -36,7 +36,7 @@ class ReadCount {
 // when a single entry is more, the bound is raised for it.
 class ReadWindow {
  public:
-    ReadWindow(const std::vector<std::string>& keys, std::size_t reply_bytes_max);
+    ReadWindow(std::vector<std::string> keys, std::size_t reply_bytes_max);
     [[nodiscard]] const std::vector<std::string>& keys() const noexcept { return current_; }
     [[nodiscard]] bool is_whole() const noexcept { return size_ == all_.size(); }
     [[nodiscard]] std::size_t reply_bytes_max() const noexcept { return reply_bytes_max_; }
@@ -51,8 +51,7 @@ class ReadWindow {
 
  private:
     void ask_from(std::size_t first);
-    const std::vector<std::string>& all_;
-    std::vector<std::string> current_;
+    std::vector<std::string> all_, current_;
     std::size_t usual_bytes_max_, reply_bytes_max_;
     std::size_t first_ = 0, size_;
     std::size_t without_pending_ = 0;

@@ -15,7 +15,7 @@ namespace headgate {
 struct OwnedParts {
     std::vector<std::int64_t> shard_epochs, lane_epochs;  // by part; 0 = not ours
     // Ours until what is in use of them has ended, then given up: nothing new is begun, and they have epoch 0 above.
-    std::vector<int> leaving_shards, leaving_lanes;
+    std::vector<int> leaving_shards{}, leaving_lanes{};
     // From here on another instance may hold them: nothing is begun until a newer snapshot comes.
     std::chrono::steady_clock::time_point valid_until = std::chrono::steady_clock::time_point::max();
 

@@ -186,6 +186,13 @@ sub reload ($self) {
     $self->{t}->wait_for('new workers after a reload', sub { grep { !$old{$_} } $self->worker_pids });
 }
 
+# The same, and the old workers are gone: nobody else serves what comes next.
+sub reload_and_wait ($self) {
+    my %old = map { $_ => 1 } $self->worker_pids;
+    $self->reload;
+    $self->{t}->wait_for('the old workers to go', sub { !grep { $old{$_} } $self->worker_pids });
+}
+
 sub connect ($self, %args) { Headgate::Http->connect(port => $self->{port}, %args) }
 
 # One request on a connection of its own.

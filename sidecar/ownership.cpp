@@ -1,0 +1,103 @@
+// The rounds of ownership.h.
+#include "sidecar/ownership.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "sidecar/base/log.h"
+#include "sidecar/io/wall_clock.h"
+
+namespace headgate {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+constexpr milliseconds kRoundInterval{2'000};
+// What a dead instance held is taken one lease, one interval and one recovery after its last renewal.
+constexpr milliseconds kSharedRoundInterval{1'500};
+constexpr milliseconds kRetryInterval{250};
+
+// On the DB thread.
+struct Round {
+    OwnershipOptions options;
+    LeaseKeeper::Idle released;
+    bool is_leaving = false;
+    Result<LeaseView> operator()(Store& store) const {
+        return store.renew_leases({.owner = options.owner,
+                                   .shards = options.shards,
+                                   .lanes = options.lanes,
+                                   .released_shards = released.shards,
+                                   .released_lanes = released.lanes,
+                                   .is_leaving = is_leaving,
+                                   .now = wall_clock_ms()});
+    }
+};
+
+std::ptrdiff_t count(const std::vector<std::int64_t>& epochs) {
+    return std::count_if(epochs.begin(), epochs.end(), [](std::int64_t epoch) { return epoch != 0; });
+}
+
+}  // namespace
+
+Ownership::Ownership(boost::asio::any_io_executor executor, DbExecutor& db, OwnershipOptions options, PartUsers users)
+    : db_(db),
+      options_(std::move(options)),
+      users_(std::move(users)),
+      keeper_(options_.shards, options_.lanes, options_.is_shared),
+      wake_(std::move(executor)) {}
+
+boost::asio::awaitable<Result<void>> Ownership::renew() {
+    Round round{options_, keeper_.idle(users_.is_shard_in_use, users_.is_lane_in_use)};
+    LeaseKeeper::Idle released = round.released;
+    auto began = steady_clock::now();
+    auto view = co_await db_.run(std::move(round));
+    if (!view) co_return tl::unexpected<Error>(view.error());
+    // At the end nothing is begun any more that a round may have brought.
+    if (is_leaving_) co_return Result<void>{};
+    instances_ = view->instances;
+    OwnedPartsPtr before = keeper_.owned();
+    OwnedPartsPtr after = keeper_.renewed(*view, released, began);
+    note_changes(*before, *after);
+    users_.follow(std::move(after));
+    co_return Result<void>{};
+}
+
+boost::asio::awaitable<void> Ownership::run() {
+    auto interval = options_.is_shared ? kSharedRoundInterval : kRoundInterval;
+    while (!is_leaving_) {
+        auto began = steady_clock::now();
+        auto renewed = co_await renew();
+        if (is_leaving_) break;
+        if (!renewed) spdlog::warn("leases_failed error={}", log_value(renewed.error().message));
+        // Nobody needs to be told: a snapshot says by itself when it has ended.
+        bool was_fenced = std::exchange(is_fenced_, !keeper_.owned()->is_valid());
+        if (!was_fenced && is_fenced_) spdlog::error("leases_too_old action=stop_until_renewed");
+        if (was_fenced && !is_fenced_) spdlog::info("leases_renewed action=go_on");
+        auto next = renewed ? began + interval : steady_clock::now() + kRetryInterval;
+        co_await wake_.wait_until(next);
+    }
+}
+
+void Ownership::poke() { wake_.wake(); }
+
+boost::asio::awaitable<void> Ownership::leave() {
+    is_leaving_ = true;
+    wake_.wake();
+    users_.follow(keeper_.left());
+    Round round{options_, {}, true};
+    // On the thread it comes behind a round that is under way.
+    auto left = co_await db_.run(std::move(round));
+    if (!left) spdlog::warn("leases_not_released error={}", log_value(left.error().message));
+}
+
+void Ownership::note_changes(const OwnedParts& before, const OwnedParts& after) {
+    if (before.shard_epochs == after.shard_epochs && before.lane_epochs == after.lane_epochs) return;
+    spdlog::info("parts_owned shards={} lanes={} leaving_shards={} leaving_lanes={} instances={}",
+                 count(after.shard_epochs), count(after.lane_epochs), after.leaving_shards.size(),
+                 after.leaving_lanes.size(), instances_);
+}
+
+}  // namespace headgate

@@ -1,0 +1,62 @@
+// Keeps this instance's leases: renews them in rounds, tells the parts of the app what they may work on, and gives
+// up what is too much or everything at the end. Input: Store::renew_leases. Output: OwnedPartsPtr. The rules are in
+// lease_keeper.h. Runs on the event loop.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <functional>
+#include <string>
+
+#include "sidecar/deliver/wake_signal.h"
+#include "sidecar/io/db_executor.h"
+#include "sidecar/lease_keeper.h"
+
+namespace headgate {
+
+struct OwnershipOptions {
+    std::string owner;  // unique for the life of the process
+    int shards = 0, lanes = 0;
+    bool is_shared = false;  // the store may have other instances
+};
+
+// Who works on the parts.
+struct PartUsers {
+    // Called after every round and at once: what is not owned must not be begun from here on.
+    std::function<void(OwnedPartsPtr)> follow;
+    // Is anything of a part that is leaving still being worked on?
+    LeaseKeeper::InUse is_shard_in_use, is_lane_in_use;
+};
+
+class Ownership {
+ public:
+    // A round waits behind whatever else runs on `db`: where leases are shared, nothing else may.
+    Ownership(boost::asio::any_io_executor executor, DbExecutor& db, OwnershipOptions options, PartUsers users);
+
+    // One round; run() does them until leave().
+    boost::asio::awaitable<Result<void>> renew();
+    // Never throws.
+    boost::asio::awaitable<void> run();
+    // Somebody was told that a lease is lost: the next round comes at once.
+    void poke();
+    // Releases everything, so that others take over at once; nothing may be in use any more. Ends run().
+    boost::asio::awaitable<void> leave();
+
+    // What is ours as of now. Never null; may be out of date (is_valid()).
+    [[nodiscard]] const OwnedPartsPtr& owned() const noexcept { return keeper_.owned(); }
+    [[nodiscard]] int instances() const noexcept { return instances_; }
+
+ private:
+    void note_changes(const OwnedParts& before, const OwnedParts& after);
+
+    DbExecutor& db_;
+    const OwnershipOptions options_;
+    const PartUsers users_;
+    LeaseKeeper keeper_;
+    WakeSignal wake_;
+    int instances_ = 0;
+    bool is_leaving_ = false;
+    bool is_fenced_ = false;  // as far as the log knows
+};
+
+}  // namespace headgate
