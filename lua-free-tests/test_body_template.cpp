@@ -145,7 +145,7 @@ void test_compile_refuses_what_could_become_no_json(void**) {
     }
     // The position is the template's, not the sample's.
     const std::string refused = render(R"({"a":"{{payload.customer.name}}", "b":oops})");
-    assert_string_equal(refused.substr(0, refused.find(": not")).c_str(), "refused: line 1, column 40");
+    assert_string_equal(refused.substr(0, refused.find(": not")).c_str(), "refused: line 1, column 39");
 }
 
 void test_bounds(void**) {
