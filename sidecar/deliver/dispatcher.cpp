@@ -21,6 +21,7 @@
 #include "sidecar/deliver/lanes.h"
 #include "sidecar/deliver/memory_quota.h"
 #include "sidecar/deliver/store_round.h"
+#include "sidecar/deliver/target_load.h"
 #include "sidecar/deliver/wake_signal.h"
 #include "sidecar/io/failpoint.h"
 #include "sidecar/io/wall_clock.h"
@@ -38,10 +39,6 @@ constexpr std::size_t kHeldPerInFlight = 8;  // deliveries in memory for each re
 constexpr std::size_t kHeldBytesMax = 64 * 1024 * 1024;
 constexpr std::size_t kUnwrittenPerInFlight = 4;
 constexpr std::size_t kTargetsPerLoad = 64;
-// Changes made by another process are seen within this time; for a delivery that was matched just
-// now the generation tells of any change, so that its target is read again only for the sake of a rotation's end.
-constexpr TimeMs kTargetAgeWaitedMs = 1'000;
-constexpr TimeMs kTargetAgeFreshMs = 10'000;
 constexpr TimeMs kLaneIdleMs = 60'000;
 constexpr milliseconds kPollInterval{500};
 constexpr milliseconds kSweepInterval{10'000};
@@ -50,35 +47,6 @@ constexpr milliseconds kBackoffMax{5'000};
 constexpr milliseconds kRefusedLoadPause{10'000};  // of a webhook that cannot be read until somebody mends it
 constexpr milliseconds kAbortWait{2'000};
 constexpr milliseconds kFinalFlushWait{5'000};
-
-using Loaded = std::vector<std::pair<std::string, Result<Store::Target>>>;
-
-// Reads webhooks, on the DB thread.
-struct LoadTargets {
-    std::vector<std::string> webhook_ids;
-    Result<Loaded> operator()(Store& store) const {
-        Loaded loaded;
-        loaded.reserve(webhook_ids.size());
-        for (const std::string& webhook_id : webhook_ids) {
-            loaded.emplace_back(webhook_id, store.delivery_target(webhook_id));
-        }
-        return loaded;
-    }
-};
-
-Loaded every_one_failed(const std::vector<std::string>& webhook_ids, const Error& error) {
-    Loaded failed;
-    for (const std::string& webhook_id : webhook_ids) {
-        failed.emplace_back(webhook_id, tl::unexpected<Error>(error));
-    }
-    return failed;
-}
-
-bool is_fresh(const DeliveryTarget& target, const HeldDelivery& delivery, TimeMs now) noexcept {
-    const TimeMs age = now - target.loaded_at;
-    const TimeMs age_max = delivery.attempts > 0 || delivery.has_waited ? kTargetAgeWaitedMs : kTargetAgeFreshMs;
-    return target.generation >= delivery.generation && age >= 0 && age < age_max;
-}
 
 }  // namespace
 
@@ -468,15 +436,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
             give_up_queue(lane, AttemptOutcome::kInterrupted, "organization_suspended",
                           "the organization is suspended");
         } else {
-            auto target = std::make_shared<DeliveryTarget>();
-            target->webhook = found->webhook;
-            target->webhook.max_in_flight = std::max(found->webhook.max_in_flight, 1);
-            target->keys = make_signing_keys(found->webhook);
-            target->body = make_body_form(found->webhook);
-            target->org_networks = std::make_shared<const std::vector<std::string>>(found->allow_networks);
-            target->generation = found->generation;
-            // Its age counts from here: behind a slow store it would be too old again on arrival, for ever.
-            target->loaded_at = wall_clock_ms();
+            auto target = make_delivery_target(*found, wall_clock_ms());
             quota->set_max_in_flight(lane.webhook_id, target->webhook.max_in_flight);
             lanes.set_target(lane, std::move(target));
             return true;

@@ -8,13 +8,13 @@ use JSON::PP ();
 use Headgate::Edge;
 use Headgate::Http;
 
-# Options: redis (one made before), env (for serve).
+# Options: redis (one made before), env (for serve), store (its URL; else SQLite below the test's directory).
 sub init ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
     my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {} }, $class;
     $self->{database} = "$self->{dir}/headgate.db";
     my $made = $self->run_json(
-        'init', '--dir', $self->{dir}, '--redis', $redis->url, '--store', "sqlite:$self->{database}",
+        'init', '--dir', $self->{dir}, '--redis', $redis->url, '--store', $args{store} // "sqlite:$self->{database}",
         '--listen', "127.0.0.1:$self->{port}", '--org', 'test', '--json',
     );
     $self->{$_} = $made->{$_} // die "headgate init did not print $_" for qw(config org key_id api_key);

@@ -1,0 +1,66 @@
+# An endpoint that answers 200 and keeps a line of each request in a file: time, path, webhook-id.
+package Headgate::Receiver;
+use v5.36;
+
+use IO::Select;
+use IO::Socket::INET;
+use Time::HiRes qw(time);
+
+sub start ($class, $t) {
+    my $self = bless { port => $t->port, file => $t->path('received.txt') }, $class;
+    my $lib  = $t->root . '/t/lib';
+    my $process = $t->start(
+        name => 'receiver', command => [$^X, "-I$lib", '-MHeadgate::Receiver', '-e', 'Headgate::Receiver::serve(@ARGV)', $self->{port}, $self->{file}],
+    );
+    $t->wait_for_port($self->{port}, $process);
+    return $self;
+}
+
+sub port ($self) { $self->{port} }
+sub url ($self, $path) { "http://127.0.0.1:$self->{port}/$path" }
+
+# All so far: "<path> <webhook-id>" => list of times. What was added since the last call is read.
+sub received ($self) {
+    open my $file, '<', $self->{file} or return $self->{received} // {};
+    seek $file, $self->{at} // 0, 0;
+    while (my $line = <$file>) {
+        last if $line !~ /\A(\S+) (\S+ \S+)\n\z/;
+        push $self->{received}{$2}->@*, $1;
+        $self->{at} = tell $file;
+    }
+    return $self->{received} // {};
+}
+
+sub serve ($port, $path) {
+    my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 128, ReuseAddr => 1) or die "port $port: $!\n";
+    open my $out, '>>', $path or die "$path: $!\n";
+    $out->autoflush(1);
+    my $select = IO::Select->new($listener);
+    my %read;
+    while (1) {
+        for my $socket ($select->can_read) {
+            if ($socket == $listener) {
+                $select->add($listener->accept // next);
+                next;
+            }
+            if (!sysread $socket, $read{$socket}, 65_536, length($read{$socket} // '')) {
+                delete $read{$socket};
+                $select->remove($socket);
+                close $socket;
+                next;
+            }
+            while ($read{$socket} =~ /\A(.*?\r\n\r\n)/s) {
+                my $head = $1;
+                my $body = $head =~ /\r\nContent-Length: (\d+)/i ? $1 : 0;
+                last if length $read{$socket} < length($head) + $body;
+                substr $read{$socket}, 0, length($head) + $body, '';
+                my ($target) = $head =~ m{\A\S+ /(\S*)};
+                my ($id)     = $head =~ /\r\nwebhook-id: (\S+)/i;
+                print $out time, " $target ", $id // '-', "\n";
+                syswrite $socket, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+            }
+        }
+    }
+}
+
+1;
