@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <numeric>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -30,7 +31,9 @@ inline MakeFactory make_factory = nullptr;  // set by the engine's main()
 
 inline constexpr TimeMs kNow = 1'800'000'000'000;
 
-// Subscriptions by exact type or "*", and a trap: an event of type `poison.pill` cannot be matched.
+// Subscriptions by exact type or "*", a filter that lets nothing pass (kNothing), and a trap: an event of type
+// `poison.pill` cannot be matched.
+inline constexpr std::string_view kNothing = R"({"never": 1})";
 class ExactMatcher : public SubscriptionMatcher {
  public:
     bool is_current(std::string_view org, std::int64_t generation) const override {
@@ -45,9 +48,13 @@ class ExactMatcher : public SubscriptionMatcher {
         if (event.type == "poison.pill") throw std::runtime_error("this event cannot be matched");
         for (const Webhook& webhook : orgs_[std::string(event.org)].webhooks) {
             bool wants = std::any_of(webhook.events.begin(), webhook.events.end(), [&](const std::string& pattern) {
-                return pattern == "*" || pattern == event.type;
+                return pattern == event.type || (pattern == "*" && event.via != "system");
             });
-            if (wants) out.push_back({webhook.id, webhook.ordering == "key"});
+            if (!wants) continue;
+            out.push_back({webhook.id, webhook.ordering == "key",
+                           !webhook.is_active            ? Verdict::kDisabled
+                           : webhook.filters == kNothing ? Verdict::kFiltered
+                                                         : Verdict::kWanted});
         }
     }
     int loads = 0;
@@ -64,6 +71,7 @@ class ExactMatcher : public SubscriptionMatcher {
 struct SampleEvent {
     std::string id = uuid7(kNow), org, type = "order.created", payload = R"({"amount": 1.50})", ordering_key = "";
     TimeMs at = kNow;
+    std::string via = "api";
     [[nodiscard]] EventRecord record() const {
         return {.id = id,
                 .org = org,
@@ -73,12 +81,11 @@ struct SampleEvent {
                 .payload = payload,
                 .ordering_key = ordering_key,
                 .traceparent = "",
-                .via = "api",
+                .via = via,
                 .at_ms = at};
     }
 };
 
-// A store with one organization ("org-a"), its leases taken.
 // What one instance owns after a round of leases.
 inline OwnedPartsPtr take_parts(Store& store, std::string_view owner, int shards = 4, TimeMs now = kNow) {
     LeaseRound round;
@@ -97,6 +104,7 @@ inline std::vector<int> every_lane() {
     return lanes;
 }
 
+// A store with one organization ("org-a"), its leases taken.
 struct World {
     std::unique_ptr<StoreFactory> factory;
     std::unique_ptr<Store> store;
@@ -108,8 +116,22 @@ struct World {
         add_org("org-a");
         owned = take_parts(*store, "owner");
     }
-    static void require(bool ok) {
-        if (!ok) throw std::runtime_error("the test's own preparation failed");
+    static void require(bool ok, std::source_location at = std::source_location::current()) {
+        if (!ok) {
+            throw std::runtime_error(std::string("the test's own preparation failed, ") + at.file_name() + ":" +
+                                     std::to_string(at.line()));
+        }
+    }
+    // The owner leaves and another one takes its place: what it still believes to own is returned.
+    OwnedPartsPtr hand_over() {
+        LeaseRound leaving;
+        leaving.owner = "owner";
+        leaving.shards = 4;
+        leaving.lanes = kLanes;
+        leaving.is_leaving = true;
+        leaving.now = kNow;
+        require(store->renew_leases(leaving).has_value());
+        return std::exchange(owned, take_parts(*store, "successor"));
     }
     void add_org(const std::string& id, bool is_suspended = false) {
         require(store
@@ -238,13 +260,20 @@ inline int drop_world(void** state) {
 #include "lua-free-tests/store_conformance_changes.h"
 #include "lua-free-tests/store_conformance_delivery.h"
 #include "lua-free-tests/store_conformance_ingest.h"
+#include "lua-free-tests/store_conformance_lanes.h"
+#include "lua-free-tests/store_conformance_ordering.h"
+#include "lua-free-tests/store_conformance_recovery.h"
+#include "lua-free-tests/store_conformance_replay.h"
+#include "lua-free-tests/store_conformance_retention.h"
 #include "lua-free-tests/store_conformance_rows.h"
+#include "lua-free-tests/store_conformance_system.h"
 
 namespace headgate::conformance {
 
 inline std::vector<CMUnitTest> store_conformance_tests() {
     std::vector<CMUnitTest> tests;
-    for (const auto& group : {row_tests(), change_tests(), ingest_tests(), delivery_tests()}) {
+    for (const auto& group : {row_tests(), change_tests(), ingest_tests(), delivery_tests(), lane_tests(),
+                              ordering_tests(), recovery_tests(), replay_tests(), retention_tests(), system_tests()}) {
         tests.insert(tests.end(), group.begin(), group.end());
     }
     return tests;

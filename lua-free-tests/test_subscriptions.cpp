@@ -33,6 +33,8 @@ std::string matched(Subscriptions& subscriptions, const EventRecord& record) {
     subscriptions.match(record, matches);
     std::string ids;
     for (const auto& match : matches) {
+        if (match.verdict == SubscriptionMatcher::Verdict::kFiltered) ids += "filtered:";
+        if (match.verdict == SubscriptionMatcher::Verdict::kDisabled) ids += "disabled:";
         ids += match.webhook_id + (match.ordered ? "! " : " ");
     }
     return ids;
@@ -49,11 +51,12 @@ void test_subscriptions_match_patterns_once_each(void**) {
     webhooks[4].ordering = "key";
     webhooks[5].is_active = false;
     subscriptions.load("org", 7, std::move(webhooks));
-    assert_string_equal(matched(subscriptions, event("order.created")).c_str(), "exact prefix all many ordered! ");
-    assert_string_equal(matched(subscriptions, event("order.item.added")).c_str(), "prefix all many ");
-    assert_string_equal(matched(subscriptions, event("order")).c_str(), "all many ");
-    assert_string_equal(matched(subscriptions, event("order.")).c_str(), "all many ");
-    assert_string_equal(matched(subscriptions, event("user.created")).c_str(), "all many ");
+    assert_string_equal(matched(subscriptions, event("order.created")).c_str(),
+                        "exact prefix all many ordered! disabled:off ");
+    assert_string_equal(matched(subscriptions, event("order.item.added")).c_str(), "prefix all many disabled:off ");
+    assert_string_equal(matched(subscriptions, event("order")).c_str(), "all many disabled:off ");
+    assert_string_equal(matched(subscriptions, event("order.")).c_str(), "all many disabled:off ");
+    assert_string_equal(matched(subscriptions, event("user.created")).c_str(), "all many disabled:off ");
     EventRecord foreign = event("order.created");
     foreign.org = "other";
     assert_string_equal(matched(subscriptions, foreign).c_str(), "");
@@ -95,7 +98,7 @@ void test_subscriptions_filters_decide_and_broken_ones_match_nothing(void**) {
                         webhook("plain", {"*"}, "{}")});
     assert_int_equal(subscriptions.counters().invalid_filters, 1);
     assert_string_equal(matched(subscriptions, event("x", R"({"amount":100})")).c_str(), "big plain ");
-    assert_string_equal(matched(subscriptions, event("x", R"({"amount":1})")).c_str(), "plain ");
+    assert_string_equal(matched(subscriptions, event("x", R"({"amount":1})")).c_str(), "filtered:big plain ");
     assert_int_equal(subscriptions.counters().filtered, 1);
 }
 
@@ -104,9 +107,10 @@ void test_subscriptions_unreadable_payload_does_not_stop_others(void**) {
     Subscriptions subscriptions;
     subscriptions.load("org", 1, {webhook("filtered", {"*"}, R"({"a":1})"), webhook("plain", {"*"})});
     const std::string deep = R"({"a":1,"b":)" + std::string(80, '[') + std::string(80, ']') + "}";
-    assert_string_equal(matched(subscriptions, event("x", deep)).c_str(), "plain ");
-    assert_string_equal(matched(subscriptions, event("x", R"({"a":1,)")).c_str(), "plain ");
-    assert_string_equal(matched(subscriptions, event("x", R"({"a":1,"b":"\ud800"})")).c_str(), "plain ");
+    assert_string_equal(matched(subscriptions, event("x", deep)).c_str(), "filtered:filtered plain ");
+    assert_string_equal(matched(subscriptions, event("x", R"({"a":1,)")).c_str(), "filtered:filtered plain ");
+    assert_string_equal(matched(subscriptions, event("x", R"({"a":1,"b":"\ud800"})")).c_str(),
+                        "filtered:filtered plain ");
     assert_int_equal(subscriptions.counters().payload_errors, 3);
 }
 

@@ -30,6 +30,7 @@ using StringMap = std::unordered_map<std::string, Value, StringHash, std::equal_
 struct Subscriber {
     std::string webhook_id;
     bool ordered = false;
+    bool is_active = true;
     Filter filter;
 };
 
@@ -142,9 +143,6 @@ void Subscriptions::load(std::string_view org, std::int64_t generation, std::vec
     index.generation = generation;
     index.used_at = ++impl_->clock;
     for (Webhook& webhook : webhooks) {
-        if (!webhook.is_active) {
-            continue;
-        }
         auto filter = Filter::compile(webhook.filters);
         if (!filter) {
             ++impl_->counters.invalid_filters;
@@ -153,7 +151,8 @@ void Subscriptions::load(std::string_view org, std::int64_t generation, std::vec
             continue;
         }
         const auto subscriber = static_cast<std::uint32_t>(index.subscribers.size());
-        index.subscribers.push_back({std::move(webhook.id), webhook.ordering == "key", std::move(*filter)});
+        index.subscribers.push_back(
+            {std::move(webhook.id), webhook.ordering == "key", webhook.is_active, std::move(*filter)});
         for (const std::string& text : webhook.events) {
             auto pattern = parse_event_pattern(text);
             if (!pattern) {
@@ -181,15 +180,20 @@ void Subscriptions::match(const EventRecord& event, std::vector<Match>& out) {
     LazyPayload payload(event.payload);
     for (const std::uint32_t candidate : impl_->candidates) {
         const Subscriber& subscriber = index.subscribers[candidate];
+        if (!subscriber.is_active) {
+            out.push_back({subscriber.webhook_id, subscriber.ordered, Verdict::kDisabled});
+            continue;
+        }
         if (!subscriber.filter.matches_everything()) {
             const boost::json::value* value = payload.get(impl_->counters);
             if (value == nullptr || !subscriber.filter.matches(*value)) {
                 ++impl_->counters.filtered;
+                out.push_back({subscriber.webhook_id, subscriber.ordered, Verdict::kFiltered});
                 continue;
             }
         }
         ++impl_->counters.matched;
-        out.push_back({subscriber.webhook_id, subscriber.ordered});
+        out.push_back({subscriber.webhook_id, subscriber.ordered, Verdict::kWanted});
     }
 }
 

@@ -109,4 +109,14 @@ struct LedgerEntry {
     TimeMs created_at = 0;
 };
 
+// What became of a webhook's deliveries that were made in one hour (UTC), by their status; tests and replays left out.
+struct Rollup {
+    std::string webhook_id, event_type;
+    TimeMs hour_at = 0;
+    std::int64_t success = 0, failed = 0, pending = 0;
+    std::int64_t retries = 0;                         // attempts after the first
+    std::int64_t responses = 0, response_ms_sum = 0;  // attempts that got an answer
+    std::int64_t filtered = 0, disabled = 0;          // events that it named but did not get
+};
+
 }  // namespace headgate

@@ -12,6 +12,7 @@
 #include "sidecar/store/event_bytes.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/store/sqlite_store.h"
+#include "sidecar/store/system_events.h"
 
 namespace headgate {
 namespace {
@@ -21,7 +22,11 @@ constexpr const char* kInsertEvent =
     " created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING";
 constexpr const char* kInsertDelivery =
     "INSERT INTO deliveries (id, organization_id, webhook_id, event_id, state, due_at, generation, lane, ordering_key,"
-    " shard, stream_ms, stream_seq, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    " shard, stream_ms, stream_seq, created_at, updated_at, holds_order)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+constexpr const char* kSelectHead =
+    "SELECT 1 FROM deliveries INDEXED BY deliveries_heads WHERE webhook_id = ? AND ordering_key = ? AND holds_order = "
+    "1";
 constexpr const char* kInsertQuarantine =
     "INSERT INTO quarantine (shard, stream_id, reason, bytes, created_at) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING";
@@ -75,14 +80,20 @@ void SqliteStore::check_leases(const PersistBatch& batch) {
 class SqlitePersist {
  public:
     SqlitePersist(SqliteStore& store, const PersistBatch& batch, SubscriptionMatcher& matcher)
-        : store_(store), db_(store.db_), batch_(batch), matcher_(matcher), ids_(batch.now) {}
+        : store_(store),
+          db_(store.db_),
+          batch_(batch),
+          matcher_(matcher),
+          ids_(batch.now),
+          lanes_(db_, batch.lane_epochs),
+          rollups_(db_) {}
 
     PersistOutcome run() {
-        store_.check_leases(batch_);
         lock_organizations();
         insert_events();
         for (const QuarantineEntry& entry : batch_.quarantine) quarantine(entry);
         save_organizations();
+        rollups_.save();
         return std::move(outcome_);
     }
 
@@ -120,8 +131,7 @@ class SqlitePersist {
     void load_subscriptions(const Org& org) {
         std::vector<Webhook> webhooks;
         auto rows = db_.query("SELECT " HEADGATE_WEBHOOK_COLUMNS
-                              " FROM webhooks WHERE organization_id = ? AND deleted_at IS NULL AND is_active = 1"
-                              " ORDER BY id",
+                              " FROM webhooks WHERE organization_id = ? AND deleted_at IS NULL ORDER BY id",
                               org.id);
         while (rows.step()) webhooks.push_back(store_.read_webhook(rows, SqliteStore::WithSecrets::kNo));
         matcher_.load(org.id, org.generation, std::move(webhooks));
@@ -165,28 +175,47 @@ class SqlitePersist {
         if (!matcher_.is_current(org.id, org.generation)) load_subscriptions(org);
         matches_.clear();
         match(event);
-        if (matches_.empty()) {
-            db_.execute("INSERT INTO ledger (event_id, organization_id, reason, created_at) VALUES (?, ?, ?, ?)",
-                        event.id, event.org, std::string_view("no_matching_webhook"), batch_.now);
-            outcome_.events_unmatched++;
+        std::string_view reason = "no_matching_webhook";
+        std::size_t wanted = 0;
+        for (const SubscriptionMatcher::Match& match : matches_) {
+            Rollup& rollup = rollups_.of(match.webhook_id, batch_.now, event.type);
+            if (match.verdict == SubscriptionMatcher::Verdict::kWanted) {
+                insert_delivery(index, match, org);
+                rollup.pending++;
+                wanted++;
+            } else if (match.verdict == SubscriptionMatcher::Verdict::kFiltered) {
+                rollup.filtered++;
+                reason = "filtered";
+            } else {
+                rollup.disabled++;
+                if (reason != "filtered") reason = "webhook_disabled";
+            }
+        }
+        if (wanted > 0) {
+            org.matched++;
             return;
         }
-        org.matched++;
-        StreamPosition position = position_of(index);
-        SqliteQuery insert = db_.query(kInsertDelivery);
-        for (const SubscriptionMatcher::Match& match : matches_) {
-            // A suspended organization's deliveries wait in the store.
-            bool claimed = batch_.claim && !org.is_suspended && batch_.claim(match.webhook_id);
-            std::string_view id = ids_.next();
-            insert.bind_all(id, event.org, match.webhook_id, event.id,
-                            std::string_view(claimed ? "in_flight" : "queued"), batch_.now, org.generation,
-                            lane_of(match.webhook_id), match.ordered ? event.ordering_key : std::string_view(),
-                            position.shard, static_cast<std::int64_t>(position.ms),
-                            static_cast<std::int64_t>(position.seq), batch_.now, batch_.now);
-            insert.run();
-            insert.rewind();
-            outcome_.deliveries.push_back({std::string(id), match.webhook_id, index, org.generation, claimed});
-        }
+        db_.execute("INSERT INTO ledger (event_id, organization_id, reason, created_at) VALUES (?, ?, ?, ?)", event.id,
+                    event.org, reason, batch_.now);
+        outcome_.events_unmatched++;
+    }
+
+    void insert_delivery(std::size_t index, const SubscriptionMatcher::Match& match, const Org& org) {
+        const EventRecord& event = batch_.events[index];
+        const StreamPosition position = position_of(index);
+        // The first of an ordering key is its head; the others wait until it lets go.
+        const bool is_ordered = match.ordered && !event.ordering_key.empty();
+        const bool is_blocked = is_ordered && db_.query(kSelectHead, match.webhook_id, event.ordering_key).step();
+        // A suspended organization's deliveries wait in the store, and those of lanes that another instance holds.
+        const bool is_claimed = batch_.claim && !is_blocked && !org.is_suspended && lanes_.holds(match.webhook_id) &&
+                                batch_.claim(match.webhook_id);
+        const std::string_view state = is_blocked ? "blocked" : is_claimed ? "in_flight" : "queued";
+        std::string_view id = ids_.next();
+        db_.execute(kInsertDelivery, id, event.org, match.webhook_id, event.id, state, batch_.now, org.generation,
+                    lane_of(match.webhook_id), is_ordered ? event.ordering_key : std::string_view(), position.shard,
+                    static_cast<std::int64_t>(position.ms), static_cast<std::int64_t>(position.seq), batch_.now,
+                    batch_.now, is_ordered && !is_blocked);
+        outcome_.deliveries.push_back({std::string(id), match.webhook_id, index, org.generation, is_claimed});
     }
 
     // What the matcher cannot digest is the event's fault; that memory has run out is not.
@@ -229,13 +258,63 @@ class SqlitePersist {
     const PersistBatch& batch_;
     SubscriptionMatcher& matcher_;
     IdSource ids_;
+    SqliteLanes lanes_;
+    SqliteRollups rollups_;
     std::vector<Org> orgs_;
     std::vector<SubscriptionMatcher::Match> matches_;
     PersistOutcome outcome_;
 };
 
 Result<PersistOutcome> SqliteStore::persist(const PersistBatch& batch, SubscriptionMatcher& matcher) {
-    return write([&] { return SqlitePersist(*this, batch, matcher).run(); });
+    return write([&] {
+        check_leases(batch);
+        return SqlitePersist(*this, batch, matcher).run();
+    });
+}
+
+Result<std::size_t> SqliteStore::relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) {
+    return write([&] {
+        struct Row {
+            std::string id, org, type, payload;
+            TimeMs created_at = 0;
+        };
+        std::vector<Row> rows;
+        std::int64_t last = 0;
+        {
+            // A deleted organization has nobody to tell.
+            auto outbox = db_.query(
+                "SELECT s.id, s.organization_id, s.type, s.payload, s.created_at, o.deleted_at IS NULL"
+                " FROM system_outbox s LEFT JOIN organizations o ON o.id = s.organization_id ORDER BY s.id LIMIT ?",
+                max);
+            while (outbox.step()) {
+                last = outbox.number(0);
+                if (outbox.number(5) == 0) continue;
+                rows.push_back(
+                    {uuid7(outbox.number(4)), outbox.text(1), outbox.text(2), outbox.text(3), outbox.number(4)});
+            }
+        }
+        if (last == 0) return std::size_t{0};
+        std::vector<EventRecord> events;
+        events.reserve(rows.size());
+        for (const Row& row : rows) {
+            events.push_back({.id = row.id,
+                              .org = row.org,
+                              .key_id = "",
+                              .type = row.type,
+                              .source = kSystemSource,
+                              .payload = row.payload,
+                              .ordering_key = "",
+                              .traceparent = "",
+                              .via = kViaSystem,
+                              .at_ms = row.created_at});
+        }
+        PersistBatch batch;  // of no shard: these did not come from Redis
+        batch.events = events;
+        batch.now = now;
+        SqlitePersist(*this, batch, matcher).run();
+        db_.execute("DELETE FROM system_outbox WHERE id <= ?", last);
+        return rows.size();
+    });
 }
 
 }  // namespace headgate

@@ -1,8 +1,9 @@
 // The store on SQLite: WAL, synchronous=FULL, one file, one writing `headgate serve` (a lock on
 // `<file>.lock`), command-line processes beside it.
 //
-// One class, split by topic: sqlite_store.cpp (opening, migrations, leases, counters),
-// sqlite_ingest.cpp (persist), sqlite_delivery.cpp (claims and results), sqlite_orgs_keys.cpp,
+// One class, split by topic: sqlite_store.cpp (opening, migrations, leases, counters), sqlite_ingest.cpp (persist,
+// relay), sqlite_delivery.cpp (claims), sqlite_results.cpp (attempts, take-over), sqlite_recovery.cpp (by hand),
+// sqlite_replay.cpp, sqlite_retention.cpp, sqlite_parts.cpp (lanes, rollups, ordering), sqlite_orgs_keys.cpp,
 // sqlite_webhooks.cpp (reading), sqlite_webhook_changes.cpp, sqlite_inbox.cpp.
 #pragma once
 
@@ -12,6 +13,7 @@
 #include <utility>
 
 #include "sidecar/store/secret_box.h"
+#include "sidecar/store/sqlite_parts.h"
 #include "sidecar/store/sqlite_statement.h"
 #include "sidecar/store/store.h"
 
@@ -110,6 +112,8 @@ class SqliteStore final : public Store {
     Result<void> add_webhook_secret(std::string_view org, std::string_view id, const WebhookSecret& secret,
                                     TimeMs others_expire_at) override;
     Result<void> delete_webhook(std::string_view org, std::string_view id, TimeMs now) override;
+    Result<std::vector<Rollup>> rollups(std::string_view org, std::string_view webhook_id, TimeMs since,
+                                        TimeMs until) override;
 
     Result<std::vector<Event>> inbox(std::string_view org, const InboxQuery& query) override;
     Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) override;
@@ -180,16 +184,55 @@ class SqliteStore final : public Store {
     Event event_row(std::string_view org, std::string_view id);  // throws kNotFound
     // Of those lanes that are ours: webhooks that have waiting deliveries and may send them, with when the first is
     // due.
-    std::vector<std::pair<std::string, TimeMs>> waiting_webhooks(Epochs lane_epochs);
+    std::vector<std::pair<std::string, TimeMs>> waiting_webhooks(SqliteLanes& lanes);
     using DueRow = std::pair<TimeMs, std::int64_t>;  // due_at, rowid: the order in which they are sent
     std::vector<ClaimedDelivery> claim(const std::vector<DueRow>& due, TimeMs now);
     void write_active(std::string_view id, bool is_active, std::string_view reason);
     void raise_generation(std::string_view org, TimeMs now);
-    void disable_webhook(std::string_view id, std::string_view reason, TimeMs now);
+    // Leaves an operational event, unless it would follow from another one.
+    void disable_webhook(std::string_view id, std::string_view reason, TimeMs now, bool raises_event);
+    void add_system_event(std::string_view org, std::string_view type, std::string_view payload, TimeMs now);
+    // Ordering: may the head of a key let the next one go, given its state, status and webhook's policy?
+    bool lets_go(std::string_view webhook_id, std::string_view state, std::string_view status);
+    std::size_t release_order(std::int64_t head, std::string_view webhook_id, std::string_view ordering_key,
+                              TimeMs now);
+    void settle_order(const Webhook& webhook, TimeMs now);
+    void uncount_dead(const Delivery& delivery, std::string_view replay_id);
+    void set_by_hand(const Delivery& delivery, std::string_view state, std::string_view status, TimeMs due_at,
+                     TimeMs now);
+    struct ByHand {
+        Delivery delivery;
+        std::int64_t rowid = 0;
+        bool holds_order = false;
+        std::string replay_id;
+    };
+    ByHand delivery_by_hand(std::string_view org, std::string_view id);  // throws kNotFound
+    Replay replay_row(std::string_view org, std::string_view id);        // throws kNotFound
+    std::int64_t newest_seq(std::string_view org);
+    std::int64_t count_missed(const Replay& replay, const Wants& wants, std::int64_t seq_max);
+    bool is_missed(const Replay& replay, std::string_view event_id);
+    struct ReplayStep {
+        std::size_t made = 0, seen = 0;
+        bool is_over = false;  // ended, paused or full
+    };
+    ReplayStep replay_step(std::string_view id, const Wants& wants, std::size_t queued_max, TimeMs now);
+    struct PurgeStep {
+        std::size_t purged = 0;
+        bool is_over = false;
+    };
+    PurgeStep purge_events(const PurgeRequest& request);
+    std::size_t purge_rest(const PurgeRequest& request);
 
     FileLock lock_;
     SecretBox secrets_;
     SqliteConnection db_;
+    // How far the present pass of retention has looked: events that must stay are looked at once in a pass.
+    struct PurgeCursor {
+        std::string org;
+        TimeMs created_at = 0;
+        std::int64_t seq = 0;
+    };
+    PurgeCursor purge_cursor_;
 
     friend class SqlitePersist;
     friend class SqliteResults;
@@ -204,6 +247,13 @@ class SqliteStore final : public Store {
 }
 [[nodiscard]] inline std::string secret_place(std::string_view secret_id) {
     return "webhook_secrets|secret|" + std::string(secret_id);
+}
+[[noreturn]] inline void throw_lease_lost(const char* kind, int part) {
+    throw SqliteError(
+        {ErrorCode::kLeaseLost, std::string("the lease of ") + kind + " " + std::to_string(part) + " is not held"});
+}
+[[noreturn]] inline void throw_conflict(std::string message) {
+    throw SqliteError({ErrorCode::kConflict, std::move(message)});
 }
 [[noreturn]] inline void throw_not_found(std::string_view what, std::string_view id) {
     throw SqliteError({ErrorCode::kNotFound, std::string(what) + " " + std::string(id) + " does not exist"});

@@ -5,6 +5,7 @@
 
 #include "common/event_id.h"
 #include "sidecar/store/sqlite_store.h"
+#include "sidecar/store/system_events.h"
 
 namespace headgate {
 namespace {
@@ -109,6 +110,7 @@ Result<Webhook> SqliteStore::update_webhook(const Webhook& webhook, std::optiona
         if (webhook.is_active != before.is_active) {
             write_active(webhook.id, webhook.is_active, webhook.disabled_reason);
         }
+        if (before.ordering == "key") settle_order(webhook, webhook.updated_at);
         raise_generation(webhook.org, webhook.updated_at);
         return webhook_row(webhook.org, webhook.id);
     });
@@ -156,28 +158,44 @@ Result<void> SqliteStore::delete_webhook(std::string_view org, std::string_view 
             " WHERE id = ?2 AND organization_id = ?3 AND deleted_at IS NULL",
             now, id, org);
         if (db_.changes() == 0) throw_not_found("webhook", id);
+        // One statement for each partial index; a head that was left dead still holds its order.
         db_.execute(
-            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', updated_at = ?1"
+            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', holds_order = 0, updated_at = ?1"
             " WHERE webhook_id = ?2 AND state IN ('queued', 'retrying')",
             now, id);
         db_.execute(
-            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', updated_at = ?1"
+            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', holds_order = 0, updated_at = ?1"
             " WHERE webhook_id = ?2 AND state = 'in_flight'",
+            now, id);
+        db_.execute(
+            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', updated_at = ?1"
+            " WHERE webhook_id = ?2 AND state = 'blocked'",
+            now, id);
+        db_.execute("UPDATE deliveries SET holds_order = 0 WHERE webhook_id = ? AND holds_order = 1", id);
+        db_.execute("UPDATE rollups SET pending_count = 0 WHERE webhook_id = ?", id);
+        db_.execute(
+            "UPDATE replays SET state = 'cancelled', updated_at = ? WHERE webhook_id = ? AND state IN ('running', "
+            "'paused')",
             now, id);
         raise_generation(org, now);
     });
 }
 
-void SqliteStore::disable_webhook(std::string_view id, std::string_view reason, TimeMs now) {
+void SqliteStore::disable_webhook(std::string_view id, std::string_view reason, TimeMs now, bool raises_event) {
     auto row = db_.query(
         "UPDATE webhooks SET is_active = 0, disabled_reason = ?, version = version + 1, updated_at = ?"
         " WHERE id = ? AND is_active = 1 AND deleted_at IS NULL RETURNING organization_id",
         reason, now, id);
     if (!row.step()) return;  // somebody was faster
     std::string org = row.text(0);
-    while (row.step()) {
-    }
+    row.run();
     raise_generation(org, now);
+    if (raises_event) add_system_event(org, kWebhookDisabledType, webhook_disabled_payload(id, reason), now);
+}
+
+void SqliteStore::add_system_event(std::string_view org, std::string_view type, std::string_view payload, TimeMs now) {
+    db_.execute("INSERT INTO system_outbox (organization_id, type, payload, created_at) VALUES (?, ?, ?, ?)", org, type,
+                payload, now);
 }
 
 }  // namespace headgate

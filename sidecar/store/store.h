@@ -228,23 +228,27 @@ class Store {
 
     virtual Result<Delivery> get_delivery(std::string_view org, std::string_view id) = 0;
     virtual Result<std::vector<Delivery>> list_deliveries(std::string_view org, const DeliveryQuery& query) = 0;
-    // By hand. A delivery that is in flight, or has succeeded, is kConflict.
+    // By hand. A delivery that is in flight, or has succeeded, is kConflict; so is the retry of one that waits for
+    // another of its ordering key, or whose webhook was deleted. Cancelling twice is no error.
     virtual Result<Delivery> retry_delivery(std::string_view org, std::string_view id, TimeMs now) = 0;  // due now
     virtual Result<Delivery> cancel_delivery(std::string_view org, std::string_view id, TimeMs now) = 0;
     virtual Result<std::vector<LedgerEntry>> ledger_of_event(std::string_view org, std::string_view event_id) = 0;
 
-    // -- replays. `wants` says whether the webhook's subscription, as it is now, matches an event.
+    // -- replays. Deliveries of tests do not count. A webhook of another organization is kNotFound. `wants` says
+    // whether the webhook's subscription, as it is now, matches an event.
     using Wants = std::function<bool(const EventRecord&)>;
     virtual Result<std::int64_t> count_replay(const Replay& replay, const Wants& wants) = 0;
     virtual Result<Replay> create_replay(const Replay& replay, const Wants& wants) = 0;  // `total` is counted here
     virtual Result<Replay> get_replay(std::string_view org, std::string_view id) = 0;
     virtual Result<std::vector<Replay>> list_replays(std::string_view org, std::string_view webhook_id) = 0;
+    // running | paused | cancelled; kConflict when it has ended. What was made before is sent all the same.
     virtual Result<Replay> set_replay_state(std::string_view org, std::string_view id, std::string_view state,
                                             TimeMs now) = 0;
     // operator: the replays that run, of all organizations.
     virtual Result<std::vector<Replay>> running_replays() = 0;
     // Makes the next deliveries of a replay, at most `queued_max` unfinished at a time, so that live events come
-    // first; the last call ends it. Returns how many it made.
+    // first; the last call ends it. Returns how many it made: 0 as well when a bounded number of events was looked at
+    // and none wanted.
     virtual Result<std::size_t> advance_replay(std::string_view id, const Wants& wants, std::size_t queued_max,
                                                TimeMs now) = 0;
 
@@ -252,7 +256,8 @@ class Store {
     // becomes events with `via` system, matched and persisted as others are. Returns how many.
     virtual Result<std::size_t> relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) = 0;
 
-    // -- retention: one small batch; 0 when nothing is left to be purged.
+    // -- retention: one small batch; 0 when nothing is left to be purged. Deleted webhooks and organizations go when
+    // their last event has gone.
     virtual Result<std::size_t> purge(const PurgeRequest& request) = 0;
 
     // -- organizations (operator)
@@ -313,6 +318,10 @@ class Store {
                                             TimeMs others_expire_at) = 0;
     // Its unfinished deliveries are cancelled.
     virtual Result<void> delete_webhook(std::string_view org, std::string_view id, TimeMs now) = 0;
+
+    // By hour and event type: since <= hour_at < until. A webhook that was deleted keeps them for a while.
+    virtual Result<std::vector<Rollup>> rollups(std::string_view org, std::string_view webhook_id, TimeMs since,
+                                                TimeMs until) = 0;
 
     // -- inbox
     struct InboxQuery {

@@ -1,0 +1,225 @@
+// Replays: deliveries of kind `replay`, made bit by bit from the events that a webhook missed. A replay is a cursor
+// over its organization's events by age, kept in its row, so that it goes on after a restart.
+#include "common/event_id.h"
+#include "sidecar/store/sqlite_store.h"
+
+// The columns that read_replay expects, in its order.
+#define HEADGATE_REPLAY_COLUMNS                                                                                      \
+    "id, organization_id, webhook_id, since_at, until_at, which, state, total, made, succeeded, failed, created_at," \
+    " updated_at"
+
+namespace headgate {
+namespace {
+
+constexpr std::size_t kSeenMax = 500;  // events of one transaction
+constexpr std::size_t kSeenInCallMax = 20'000;
+
+Replay read_replay(const SqliteQuery& row) {
+    return {.id = row.text(0),
+            .org = row.text(1),
+            .webhook_id = row.text(2),
+            .since = row.number(3),
+            .until = row.number(4),
+            .which = row.text(5),
+            .state = row.text(6),
+            .total = row.number(7),
+            .made = row.number(8),
+            .succeeded = row.number(9),
+            .failed = row.number(10),
+            .created_at = row.number(11),
+            .updated_at = row.number(12)};
+}
+
+// ?1 organization, ?2 and ?3 behind this event, ?4 before this time, ?5 up to this seq, ?6 how many.
+constexpr const char* kNextEvents =
+    "SELECT created_at, seq, id, organization_id, key_id, type, source, payload, ordering_key, traceparent, via"
+    " FROM events INDEXED BY events_age WHERE organization_id = ?1 AND (created_at, seq) > (?2, ?3)"
+    " AND created_at < ?4 AND seq <= ?5 ORDER BY created_at, seq LIMIT ?6";
+
+// Borrowed from the row, until its next step.
+EventRecord record_of(const SqliteQuery& row) {
+    return {.id = row.view(2),
+            .org = row.view(3),
+            .key_id = row.view(4),
+            .type = row.view(5),
+            .source = row.view(6),
+            .payload = row.view(7),
+            .ordering_key = row.view(8),
+            .traceparent = row.view(9),
+            .via = row.view(10),
+            .at_ms = row.number(0)};
+}
+
+}  // namespace
+
+// Before the subscription is asked: it may have to parse the payload.
+bool SqliteStore::is_missed(const Replay& replay, std::string_view event_id) {
+    if (replay.which == "all") return true;
+    auto newest = db_.query(
+        "SELECT state FROM deliveries INDEXED BY deliveries_event WHERE event_id = ? AND webhook_id = ?"
+        " AND kind <> 'test' ORDER BY id DESC LIMIT 1",
+        event_id, replay.webhook_id);
+    const bool has_one = newest.step();
+    if (replay.which == "missing") return !has_one;
+    return has_one && (newest.view(0) == "dead" || newest.view(0) == "cancelled");
+}
+
+std::int64_t SqliteStore::count_missed(const Replay& replay, const Wants& wants, std::int64_t seq_max) {
+    if (replay.which != "missing" && replay.which != "failed" && replay.which != "all") {
+        throw SqliteError(
+            {ErrorCode::kInvalidArgument, "a replay is of missing, failed or all, not of \"" + replay.which + "\""});
+    }
+    if (!db_.query("SELECT 1 FROM webhooks WHERE id = ? AND organization_id = ? AND deleted_at IS NULL",
+                   replay.webhook_id, replay.org)
+             .step()) {
+        throw_not_found("webhook", replay.webhook_id);
+    }
+    std::int64_t total = 0;
+    auto rows = db_.query(kNextEvents, replay.org, replay.since, 0, replay.until, seq_max, -1);
+    while (rows.step()) {
+        if (is_missed(replay, rows.view(2)) && wants(record_of(rows))) total++;
+    }
+    return total;
+}
+
+std::int64_t SqliteStore::newest_seq(std::string_view org) {
+    auto row = db_.query("SELECT seq FROM organizations WHERE id = ?", org);
+    return row.step() ? row.number(0) : 0;
+}
+
+Result<std::int64_t> SqliteStore::count_replay(const Replay& replay, const Wants& wants) {
+    return read([&] { return count_missed(replay, wants, newest_seq(replay.org)); });
+}
+
+Result<Replay> SqliteStore::create_replay(const Replay& replay, const Wants& wants) {
+    // Counted as of one state, without the write lock, which a long range would hold for seconds. What is persisted
+    // later is not part of the replay: it is delivered by itself.
+    std::int64_t seq_max = 0;
+    auto total = read([&] {
+        seq_max = newest_seq(replay.org);
+        return count_missed(replay, wants, seq_max);
+    });
+    if (!total) return tl::unexpected<Error>(total.error());
+    return write([&] {
+        db_.execute(
+            "INSERT INTO replays (id, organization_id, webhook_id, since_at, until_at, which, total, seq_max,"
+            " cursor_at, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            replay.id, replay.org, replay.webhook_id, replay.since, replay.until, replay.which, *total, seq_max,
+            replay.since, replay.created_at, replay.updated_at);
+        return replay_row(replay.org, replay.id);
+    });
+}
+
+// ---- reading and steering -------------------------------------------------------------------
+
+Replay SqliteStore::replay_row(std::string_view org, std::string_view id) {
+    auto row =
+        db_.query("SELECT " HEADGATE_REPLAY_COLUMNS " FROM replays WHERE id = ? AND organization_id = ?", id, org);
+    if (!row.step()) throw_not_found("replay", id);
+    return read_replay(row);
+}
+
+Result<Replay> SqliteStore::get_replay(std::string_view org, std::string_view id) {
+    return guarded([&] { return replay_row(org, id); });
+}
+
+Result<std::vector<Replay>> SqliteStore::list_replays(std::string_view org, std::string_view webhook_id) {
+    return guarded([&] {
+        std::vector<Replay> replays;
+        auto rows = db_.query("SELECT " HEADGATE_REPLAY_COLUMNS
+                              " FROM replays WHERE webhook_id = ? AND organization_id = ? ORDER BY id DESC",
+                              webhook_id, org);
+        while (rows.step()) replays.push_back(read_replay(rows));
+        return replays;
+    });
+}
+
+Result<std::vector<Replay>> SqliteStore::running_replays() {
+    return guarded([&] {
+        std::vector<Replay> replays;
+        auto rows = db_.query("SELECT " HEADGATE_REPLAY_COLUMNS " FROM replays WHERE state = 'running' ORDER BY id");
+        while (rows.step()) replays.push_back(read_replay(rows));
+        return replays;
+    });
+}
+
+Result<Replay> SqliteStore::set_replay_state(std::string_view org, std::string_view id, std::string_view state,
+                                             TimeMs now) {
+    return write([&] {
+        if (state != "running" && state != "paused" && state != "cancelled") {
+            throw SqliteError({ErrorCode::kInvalidArgument,
+                               "a replay can be running, paused or cancelled, not \"" + std::string(state) + "\""});
+        }
+        Replay before = replay_row(org, id);
+        if (before.state == state) return before;
+        if (before.state == "done" || before.state == "cancelled") {
+            throw_conflict("replay " + before.id + " is " + before.state);
+        }
+        db_.execute("UPDATE replays SET state = ?, updated_at = ? WHERE id = ?", state, now, id);
+        return replay_row(org, id);
+    });
+}
+
+// ---- going on -------------------------------------------------------------------------------
+
+SqliteStore::ReplayStep SqliteStore::replay_step(std::string_view id, const Wants& wants, std::size_t queued_max,
+                                                 TimeMs now) {
+    auto row = db_.query("SELECT " HEADGATE_REPLAY_COLUMNS
+                         ", cursor_at, cursor_seq, seq_max FROM replays WHERE id = ? AND state = 'running'",
+                         id);
+    if (!row.step()) return {.is_over = true};
+    const Replay replay = read_replay(row);
+    auto unfinished = db_.query(
+        "SELECT count(*) FROM deliveries INDEXED BY deliveries_replay WHERE replay_id <> '' AND replay_id = ?"
+        " AND state IN ('queued', 'in_flight', 'retrying')",
+        id);
+    unfinished.step();
+    const auto queued = static_cast<std::size_t>(unfinished.number(0));
+    if (queued >= queued_max) return {.is_over = true};
+    auto generation = db_.query("SELECT generation FROM organizations WHERE id = ?", replay.org);
+    generation.step();
+
+    ReplayStep step;
+    TimeMs cursor_at = row.number(13);
+    std::int64_t cursor_seq = row.number(14);
+    bool is_full = false;
+    {
+        auto events = db_.query(kNextEvents, replay.org, cursor_at, cursor_seq, replay.until, row.number(15), kSeenMax);
+        while (!is_full && events.step()) {
+            step.seen++;
+            cursor_at = events.number(0);
+            cursor_seq = events.number(1);
+            if (!is_missed(replay, events.view(2)) || !wants(record_of(events))) continue;
+            db_.execute(
+                "INSERT INTO deliveries (id, organization_id, webhook_id, event_id, state, kind, due_at, generation,"
+                " lane, shard, stream_ms, stream_seq, replay_id, created_at, updated_at)"
+                " VALUES (?1, ?2, ?3, ?4, 'queued', 'replay', ?5, ?6, ?7, 0, 0, 0, ?8, ?5, ?5)",
+                uuid7(now), replay.org, replay.webhook_id, events.view(2), now, generation.number(0),
+                lane_of(replay.webhook_id), id);
+            step.made++;
+            is_full = queued + step.made >= queued_max;
+        }
+    }
+    const bool is_done = !is_full && step.seen < kSeenMax;
+    db_.execute(
+        "UPDATE replays SET cursor_at = ?, cursor_seq = ?, made = made + ?, state = iif(?, 'done', state),"
+        " updated_at = ? WHERE id = ?",
+        cursor_at, cursor_seq, step.made, is_done, now, id);
+    step.is_over = is_done || is_full;
+    return step;
+}
+
+Result<std::size_t> SqliteStore::advance_replay(std::string_view id, const Wants& wants, std::size_t queued_max,
+                                                TimeMs now) {
+    std::size_t made = 0;
+    std::size_t seen = 0;
+    for (;;) {
+        auto step = write([&] { return replay_step(id, wants, queued_max, now); });
+        if (!step) return tl::unexpected<Error>(step.error());
+        made += step->made;
+        seen += step->seen;
+        if (step->is_over || seen >= kSeenInCallMax) return made;
+    }
+}
+
+}  // namespace headgate
