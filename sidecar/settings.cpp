@@ -10,6 +10,7 @@
 
 #include "common/api_key.h"
 #include "common/limits.h"
+#include "sidecar/api/form.h"
 #include "sidecar/base/text.h"
 
 namespace headgate {
@@ -143,11 +144,97 @@ TargetGuardOptions guard_options(const Config& config) {
         if (std::any_of(redis.begin(), redis.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
             add_never(options, own, static_cast<std::uint16_t>(*port));
     }
+    std::vector<HostPort> others = store_servers(config.store_url);
+    if (auto proxy = parse_target_url(config.delivery_proxy)) others.push_back({proxy->host, proxy->port});
+    for (const HostPort& server : others) {
+        auto addresses = resolve(server.host);
+        add_never(options, addresses, server.port);
+        if (std::any_of(addresses.begin(), addresses.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
+            add_never(options, own, server.port);
+    }
     if (auto listen = parse_host_port(config.http_listen)) {
         bool any = listen->host == "0.0.0.0" || listen->host == "::" || listen->host == "*";
         add_never(options, any ? own : resolve(listen->host), listen->port);
     }
     return options;
+}
+
+Result<HttpClientOptions> http_client_options(const Config& config) {
+    HttpClientOptions options;
+    const bool has_credentials = !config.delivery_proxy_credentials_file.empty();
+    if (config.delivery_proxy.empty()) {
+        if (has_credentials)
+            return fail(ErrorCode::kInvalidArgument,
+                        "delivery.proxy_credentials_file is set, but delivery.proxy is not");
+        return options;
+    }
+    auto proxy = parse_target_url(config.delivery_proxy);
+    if (!proxy)
+        return fail(ErrorCode::kInvalidArgument,
+                    "delivery.proxy must be http://host:port or https://host:port, with its credentials in "
+                    "delivery.proxy_credentials_file");
+    options.proxy.url = proxy->scheme + "://" +
+                        (proxy->host.find(':') == std::string::npos ? proxy->host : "[" + proxy->host + "]") + ":" +
+                        std::to_string(proxy->port);
+    if (!has_credentials) return options;
+    auto text = read_secret_file(config.delivery_proxy_credentials_file);
+    if (!text) return tl::unexpected(text.error());
+    const std::size_t colon = text->find(':');
+    if (colon == 0 || colon == std::string::npos)
+        return fail(ErrorCode::kInvalidArgument, config.delivery_proxy_credentials_file + ": must hold user:password");
+    options.proxy.username = text->substr(0, colon);
+    options.proxy.password = text->substr(colon + 1);
+    return options;
+}
+
+std::vector<HostPort> store_servers(std::string_view store_url) {
+    constexpr std::uint16_t kPort = 5432;
+    const std::size_t scheme = store_url.find("://");
+    if (scheme == std::string_view::npos || !store_url.starts_with("postgres")) return {};
+    std::string_view rest = store_url.substr(scheme + 3);
+    std::string_view query;
+    if (const auto mark = rest.find('?'); mark != std::string_view::npos) {
+        query = rest.substr(mark + 1);
+        rest = rest.substr(0, mark);
+    }
+    rest = rest.substr(0, rest.find('/'));
+    if (const auto at = rest.rfind('@'); at != std::string_view::npos) rest.remove_prefix(at + 1);
+    std::vector<std::string> hosts, ports;
+    const auto split = [](std::string_view list) {
+        std::vector<std::string> parts;
+        for (;;) {
+            const auto comma = list.find(',');
+            parts.emplace_back(list.substr(0, comma));
+            if (comma == std::string_view::npos) return parts;
+            list.remove_prefix(comma + 1);
+        }
+    };
+    for (const std::string& part : split(rest)) {
+        const auto end = part.starts_with('[') ? part.find(']') + 1 : part.find(':');
+        hosts.push_back(part.substr(part.starts_with('[') ? 1 : 0, part.starts_with('[') ? end - 2 : end));
+        ports.push_back(end < part.size() ? part.substr(end + 1) : "");
+    }
+    std::vector<std::string> named;
+    if (auto members = Form::parse(query)) {
+        if (const auto* host = members->find("host")) hosts = split(*host);
+        if (const auto* port = members->find("port")) ports = split(*port);
+        if (const auto* address = members->find("hostaddr")) named = split(*address);
+    }
+    std::vector<HostPort> servers;
+    const auto add = [&](const std::vector<std::string>& names) {
+        for (std::size_t i = 0; i < names.size(); ++i) {
+            if (names[i].starts_with('/')) continue;  // the directory of a unix socket
+            const std::string text = ports.size() == 1 ? ports[0] : i < ports.size() ? ports[i] : std::string();
+            auto port = parse_integer(text, 1, 65535);
+            // libpq takes a host that is left out for this machine.
+            std::string host = percent_decode(names[i]).value_or(names[i]);
+            if (host.starts_with('/')) continue;
+            servers.push_back({host.empty() ? "localhost" : host, static_cast<std::uint16_t>(port.value_or(kPort))});
+        }
+    };
+    add(hosts);
+    add(named);
+    return servers;
 }
 
 Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
