@@ -202,4 +202,57 @@ is publish(), 201, 'another event';
 $t->wait_for('its attempt', sub { $sidecar->sql_value(q(select count(*) from attempts where error_type = 'blocked_address')) > 0 });
 is scalar(seen('/theirs')), 2, 'was not sent';
 
+# -- a proxy of the configuration ----------------------------------------------------------------
+# It writes down whom it is asked for, and connects to nobody else.
+my $proxy_port = $t->port;
+my $asked_file = $t->write_file('asked', '');
+$t->write_file('proxy.pl', <<'PROXY');
+use v5.36;
+use IO::Select;
+use IO::Socket::INET;
+my ($port, $file) = @ARGV;
+my $listener = IO::Socket::INET->new(LocalAddr => '127.0.0.1', LocalPort => $port, Listen => 64, ReuseAddr => 1) or die "$!\n";
+$SIG{CHLD} = 'IGNORE';
+while (1) {
+    my $client = $listener->accept or next;
+    next if fork;
+    my $head = '';
+    while ($head !~ /\r\n\r\n/) { sysread $client, $head, 65_536, length $head or exit 0 }
+    open my $out, '>>', $file or die;
+    syswrite $out, join(' ', $head =~ /\A(\S+ \S+)/, $head =~ /^Proxy-Authorization: (.*?)\r$/mi) . "\n";
+    my ($target) = $head =~ /\ACONNECT (127\.\d+\.\d+\.\d+:\d+) / or exit 0;
+    my $server = IO::Socket::INET->new(PeerAddr => $target) or exit 0;
+    syswrite $client, "HTTP/1.1 200 OK\r\n\r\n";
+    my $select = IO::Select->new($client, $server);
+    while (1) {
+        for my $from ($select->can_read) {
+            sysread $from, my $bytes, 65_536 or exit 0;
+            syswrite $from == $client ? $server : $client, $bytes;
+        }
+    }
+}
+PROXY
+my $proxy = $t->start(name => 'proxy', command => [$^X, $t->path('proxy.pl'), $proxy_port, $asked_file]);
+$t->wait_for_port($proxy_port, $proxy);
+$t->write_file('credentials', "user:p%20w\n");
+$sidecar->process->stop;
+$sidecar->{env} = {
+    HEADGATE_DELIVERY_PROXY => "http://127.0.0.1:$proxy_port", HEADGATE_DELIVERY_PROXY_CREDENTIALS_FILE => $t->path('credentials'),
+    no_proxy => '*', http_proxy => 'http://127.0.0.1:9',
+};
+$sidecar->serve->wait_until_healthy;
+$answer = call('POST', '/api/webhooks/test', $key, { url => "http://localhost:$receiver_port/proxied", event => 'a.b' });
+is $answer->json->{data}{test_result}{status}, 'success', 'a test through the proxy' or diag $answer->body;
+is scalar(seen('/proxied')), 1, 'has come';
+is $t->read_file($asked_file), "CONNECT 127.0.0.1:$receiver_port Basic dXNlcjpwJTIwdw==\n", 'the proxy was asked for the address, with its password';
+is call('POST', "/api/webhooks/$theirs->{id}/test", $other_key, { event => 'a.b' })->json->{data}{test_result}{error_type}, 'blocked_address',
+    'the other organization is refused all the same';
+is call('POST', '/api/webhooks/test', $key, { url => "http://127.0.0.1:$proxy_port/", event => 'a.b' })->status, 422, 'the proxy itself is no target';
+my $direct = webhook($key, '/delivered');
+is call('POST', '/events', $key, { type => 'order.created', source => 's', payload => {} })->status, 201, 'an event';
+$t->wait_for('its delivery', sub { scalar(seen('/delivered')) == 1 });
+ok((split /\n/, $t->read_file($asked_file)) > 1, 'deliveries go through it as well');
+is scalar(seen('/theirs')), 2, 'and nothing of the other organization did';
+like call('GET', "/api/webhooks/explain-url?url=$encoded", $key)->body, qr/"step":"proxy"/, 'explain-url tells of it';
+
 $t->done;
