@@ -1,6 +1,7 @@
 // links: headgate_deliver OpenSSL::SSL
 // Many endpoints at once, some of them dead, and endpoints that speak HTTP/2 (nginx).
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -183,6 +184,7 @@ class Http2Server {
         const char* nginx = getenv("NGINX");
         pid_ = fork();
         if (pid_ == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGTERM);  // a failed assertion destroys nothing
             execlp(nginx == nullptr ? "nginx" : nginx, "nginx", "-e", log.c_str(), "-p", directory_.c_str(), "-c",
                    file.c_str(), nullptr);
             execl("/usr/sbin/nginx", "nginx", "-e", log.c_str(), "-p", directory_.c_str(), "-c", file.c_str(), nullptr);

@@ -162,7 +162,7 @@ void test_probe_limits_are_for_each_organization(void**) {
     assert_true(other_enters);
     assert_true(again);
     assert_true(full);
-    assert_true(limits.enter("late"));
+    assert_true(static_cast<bool>(limits.enter("late")));
 }
 
 }  // namespace
