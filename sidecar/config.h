@@ -35,6 +35,8 @@ struct Config {
     std::int64_t tokens_lifetime_ms = 24LL * 3600 * 1000;
     // [delivery]
     int delivery_max_in_flight = 256;
+    std::string delivery_proxy;
+    std::string delivery_proxy_credentials_file;
     // [security]
     std::string security_pepper_file;
     std::string security_master_key_file;

@@ -138,6 +138,7 @@ Result<void> check(const Invocation& invocation) {
     } else {
         findings.ok("configuration", file);
         check_secrets(*config, findings);
+        if (auto http = http_client_options(*config); !http) findings.problem("delivery.proxy", http.error().message);
         check_store(*config, findings);
         check_redis(events_redis(*config), "redis.url", findings);
         if (config->redis_keys_url != config->redis_url) check_redis(keys_redis(*config), "redis.keys_url", findings);
