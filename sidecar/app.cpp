@@ -80,6 +80,9 @@ struct App::Impl {
         if (!migrated) return tl::unexpected(migrated.error());
         auto second = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
         if (!second) return tl::unexpected(second.error());
+        auto http = http_client_options(config);
+        if (!http) return tl::unexpected(http.error());
+        http_options = *http;
         spdlog::info("store_open migrations_applied={}", *migrated);
         auto third = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
         if (!third) return tl::unexpected(third.error());
@@ -132,6 +135,7 @@ struct App::Impl {
         dispatcher_options.owned = owned;
         dispatcher_options.guard = guard_options(config);
         dispatcher_options.on_final_failure = [this] { chores->poke(); };
+        dispatcher_options.http = http_options;
         dispatcher.emplace(io.get_executor(), *writer, std::move(dispatcher_options));
         IngestOptions ingest_options;
         ingest_options.redis = ingest_address;
@@ -183,7 +187,7 @@ struct App::Impl {
             *writer, *reader, *counter, secrets.pepper, secrets.token_key, config.tokens_lifetime_ms, guard,
             config.http_trusted_proxies, [this] { return ingest->wait_until_caught_up(milliseconds(1000)); },
             [this] { projection->poke(); }, [this](std::string_view webhook_id) { dispatcher->invalidate(webhook_id); },
-            [this] { return health_report(sample()); }});
+            [this] { return health_report(sample()); }, dispatcher->http_client(), probes});
         HttpServerOptions options;
         options.listen = config.http_listen;
         server.emplace(io.get_executor(), std::move(options),
@@ -346,6 +350,8 @@ struct App::Impl {
     Config config;
     Secrets secrets;
     TargetGuard guard;
+    HttpClientOptions http_options;
+    ProbeLimits probes;  // before io: a call that ends with it gives its place back
     std::string owner = owner_name();
     SteadyClock::time_point started_at = SteadyClock::now();
 

@@ -24,6 +24,7 @@ struct Config {
     int redis_shards = 8;
     // [store]
     std::string store_url;
+    std::string store_password_file;
     // [http]
     std::string http_listen = "127.0.0.1:8787";
     std::string http_public_url;
@@ -34,6 +35,8 @@ struct Config {
     std::int64_t tokens_lifetime_ms = 24LL * 3600 * 1000;
     // [delivery]
     int delivery_max_in_flight = 256;
+    std::string delivery_proxy;
+    std::string delivery_proxy_credentials_file;
     // [security]
     std::string security_pepper_file;
     std::string security_master_key_file;

@@ -11,6 +11,7 @@
 #include "common/api_key.h"
 #include "common/limits.h"
 #include "sidecar/base/text.h"
+#include "sidecar/store/open_store.h"
 
 namespace headgate {
 namespace {
@@ -143,6 +144,14 @@ TargetGuardOptions guard_options(const Config& config) {
         if (std::any_of(redis.begin(), redis.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
             add_never(options, own, static_cast<std::uint16_t>(*port));
     }
+    auto others = store_addresses(config.store_url);
+    if (auto proxy = parse_target_url(config.delivery_proxy)) others.emplace_back(proxy->host, proxy->port);
+    for (const auto& [host, port] : others) {
+        auto addresses = resolve(host);
+        add_never(options, addresses, port);
+        if (std::any_of(addresses.begin(), addresses.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
+            add_never(options, own, port);
+    }
     if (auto listen = parse_host_port(config.http_listen)) {
         bool any = listen->host == "0.0.0.0" || listen->host == "::" || listen->host == "*";
         add_never(options, any ? own : resolve(listen->host), listen->port);
@@ -150,15 +159,54 @@ TargetGuardOptions guard_options(const Config& config) {
     return options;
 }
 
+Result<HttpClientOptions> http_client_options(const Config& config) {
+    HttpClientOptions options;
+    const bool has_credentials = !config.delivery_proxy_credentials_file.empty();
+    if (config.delivery_proxy.empty()) {
+        if (has_credentials)
+            return fail(ErrorCode::kInvalidArgument,
+                        "delivery.proxy_credentials_file is set, but delivery.proxy is not");
+        return options;
+    }
+    auto proxy = parse_target_url(config.delivery_proxy);
+    if (!proxy)
+        return fail(ErrorCode::kInvalidArgument,
+                    "delivery.proxy must be http://host:port or https://host:port, with its credentials in "
+                    "delivery.proxy_credentials_file");
+    options.proxy.url = proxy->scheme + "://" +
+                        (proxy->host.find(':') == std::string::npos ? proxy->host : "[" + proxy->host + "]") + ":" +
+                        std::to_string(proxy->port);
+    if (!has_credentials) return options;
+    auto text = read_secret_file(config.delivery_proxy_credentials_file);
+    if (!text) return tl::unexpected(text.error());
+    const std::size_t colon = text->find(':');
+    if (colon == 0 || colon == std::string::npos)
+        return fail(ErrorCode::kInvalidArgument, config.delivery_proxy_credentials_file + ": must hold user:password");
+    options.proxy.username = text->substr(0, colon);
+    options.proxy.password = text->substr(colon + 1);
+    return options;
+}
+
 bool is_shared_store(const Config& config) { return !config.store_url.starts_with("sqlite:"); }
 
-Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
-                                                     StoreUse use) {
+Result<StoreOptions> store_options(const Config& config, const std::string& master_key) {
     StoreOptions options;
     options.url = config.store_url;
     options.master_key = master_key;
-    options.exclusive = use == StoreUse::kServe;
-    return open_store(options);
+    if (!config.store_password_file.empty()) {
+        auto password = read_secret_file(config.store_password_file);
+        if (!password) return tl::unexpected(password.error());
+        options.password = *password;
+    }
+    return options;
+}
+
+Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
+                                                     StoreUse use) {
+    auto options = store_options(config, master_key);
+    if (!options) return tl::unexpected(options.error());
+    options->exclusive = use == StoreUse::kServe;
+    return open_store(*options);
 }
 
 }  // namespace headgate

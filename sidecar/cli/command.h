@@ -43,6 +43,7 @@ void add_event_list(CLI::App& event, Invocation& invocation);  // below `event`,
 void add_event_replay(CLI::App& event, Invocation& invocation);
 void add_event_explain(CLI::App& event, Invocation& invocation);
 void add_delivery(CLI::App& root, Invocation& invocation);
+void add_explain_url(CLI::App& root, Invocation& invocation);
 void add_receive(CLI::App& root, Invocation& invocation);
 void add_version(CLI::App& root, Invocation& invocation);
 

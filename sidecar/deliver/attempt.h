@@ -23,6 +23,9 @@ struct Flight {
 
 [[nodiscard]] AttemptRecord record_attempt(const Flight& flight, HttpResponse response, TimeMs now, double random);
 
+// The log's lines, the tables and JSON are text: bytes that are not UTF-8 become U+FFFD, NUL included.
+[[nodiscard]] std::string as_text(std::string bytes);
+
 // Nothing was sent: the delivery goes back to the store as it was (kInterrupted), or is cancelled.
 [[nodiscard]] AttemptRecord record_unsent(const HeldDelivery& delivery, std::string_view webhook_id,
                                           AttemptOutcome outcome, std::string_view error_type, std::string_view reason,

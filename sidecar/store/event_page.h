@@ -16,7 +16,7 @@ struct EventPlace {
     std::int64_t seq = 0;
 };
 
-inline constexpr std::size_t kEventsSeenMax = 10'000;  // of one page
+inline constexpr int kEventsSeenMax = 10'000;  // of one page
 
 [[nodiscard]] inline std::string event_place_text(EventPlace place) {
     return std::to_string(place.created_at) + "-" + std::to_string(place.seq);

@@ -348,10 +348,7 @@ class Store {
     virtual Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) = 0;
     virtual Result<Event> get_event(std::string_view org, std::string_view id) = 0;
     // kInvalidArgument: `after` is not of a page.
-    virtual Result<EventPage> list_events(std::string_view org, const EventQuery& query) {
-        (void)org, (void)query;
-        return fail(ErrorCode::kInternal, "this store cannot list events");
-    }
+    virtual Result<EventPage> list_events(std::string_view org, const EventQuery& query) = 0;
 
     // -- counters for /health and status lines (operator)
     struct Totals {
@@ -369,6 +366,7 @@ inline constexpr TimeMs kRevocationKeptMs = 30LL * 24 * 3600 * 1000;
 
 struct StoreOptions {
     std::string url;         // sqlite:/path/file.db or postgresql://…
+    std::string password;    // of PostgreSQL; replaces the URL's when not empty
     std::string master_key;  // 32 bytes, decoded
     // serve: hold the file lock for the life of the object. A process's second connection opens without it.
     bool exclusive = false;
