@@ -21,6 +21,7 @@
 #include "sidecar/io/http_server.h"
 #include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
+#include "sidecar/monitor.h"
 #include "sidecar/projection.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/vitals.h"
@@ -33,7 +34,6 @@ using SteadyClock = std::chrono::steady_clock;
 namespace {
 
 constexpr milliseconds kRedisTimeout{2'000};
-constexpr milliseconds kSampleInterval{1'000};
 constexpr milliseconds kRenewInterval{2'000};
 constexpr milliseconds kHttpGrace{2'000};
 constexpr milliseconds kDeliveryGrace{5'000};
@@ -57,12 +57,6 @@ struct RenewLeases {
                                    .released_lanes = {},
                                    .is_leaving = false,
                                    .now = wall_clock_ms()});
-    }
-};
-struct OldestDue {
-    OwnedPartsPtr owned;
-    Result<std::optional<TimeMs>> operator()(Store& store) const {
-        return store.oldest_due_at(wall_clock_ms(), owned->lane_epochs);
     }
 };
 
@@ -134,6 +128,13 @@ struct App::Impl {
         ingest_options.owned = owned;
         ingest.emplace(io.get_executor(), *writer, subscriptions, *dispatcher, std::move(ingest_options));
 
+        MonitorOptions monitor_options{config.redis_prefix, config.redis_shards, config.metrics_listen};
+        MonitorSources sources{
+            [this] { return sample(); }, [this] { return owned; }, [this] { return dispatcher->held_back(); }, {},
+            ingest->counters(),          dispatcher->counters()};
+        monitor.emplace(io.get_executor(), *writer, *reader, *events, std::move(monitor_options), std::move(sources));
+        if (auto bound = monitor->listen(); !bound) co_return bound;
+
         make_api();
         auto listening = server->listen();
         if (!listening) co_return tl::unexpected(listening.error());
@@ -141,8 +142,11 @@ struct App::Impl {
         spawn("redis", follow_redis(agreed.has_value()));
         spawn("dispatcher", dispatcher->run());
         spawn("http", server->run());
-        spawn("store_watch", watch_store());
-        spawn("status", publish_status());
+        spawn("store_watch", monitor->watch_store());
+        spawn("deliveries_watch", monitor->watch_deliveries());
+        spawn("shards_watch", monitor->watch_shards());
+        spawn("status", monitor->publish_status());
+        spawn("metrics", monitor->serve());
         spawn("leases", renew_leases());
         spdlog::info("listening address={} owner={}", *listening, owner);
         co_return Result<void>{};
@@ -153,7 +157,7 @@ struct App::Impl {
             *writer, *reader, secrets.pepper, secrets.token_key, config.tokens_lifetime_ms, guard,
             config.http_trusted_proxies, [this] { return ingest->wait_until_caught_up(milliseconds(1000)); },
             [this] { projection->poke(); }, [this](std::string_view webhook_id) { dispatcher->invalidate(webhook_id); },
-            [this] { return health_report(sample()); }});
+            [this] { return health_report(monitor->vitals()); }, [this] { return monitor->metrics(); }});
         HttpServerOptions options;
         options.listen = config.http_listen;
         server.emplace(io.get_executor(), std::move(options),
@@ -180,29 +184,6 @@ struct App::Impl {
         spawn("ingest", ingest->run());
     }
 
-    asio::awaitable<void> watch_store() {
-        while (!is_stopping) {
-            OldestDue read{owned};
-            auto oldest = co_await reader->run(std::move(read));
-            if (oldest) {
-                store_answered = SteadyClock::now();
-                oldest_due_at = oldest->value_or(0);
-            } else {
-                spdlog::warn("store_failed error={}", log_value(oldest.error().message));
-            }
-            co_await pause(kSampleInterval);
-        }
-    }
-
-    asio::awaitable<void> publish_status() {
-        std::string key = config.redis_prefix + "status:sidecar:" + owner;
-        while (!is_stopping) {
-            auto sent = co_await events->send(status_commands(sample(), key), kStatusReplies);
-            if (!sent) spdlog::debug("status_failed error={}", log_value(sent.error().message));
-            co_await pause(kSampleInterval);
-        }
-    }
-
     // A store that fails for a while costs no lease: with one instance nobody else can take them. A lease that
     // another instance holds means that we must not write again.
     asio::awaitable<void> renew_leases() {
@@ -215,6 +196,7 @@ struct App::Impl {
         }
     }
 
+    // What the monitor does not find out by itself.
     Vitals sample() const {
         Vitals vitals;
         auto since = [](SteadyClock::time_point then) {
@@ -229,10 +211,8 @@ struct App::Impl {
             TimeMs granted_at = std::max<TimeMs>(ingest->counters().last_redis_reply_ms, ingest_spawned_at);
             vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, now - granted_at);
         }
-        vitals.store_silent_ms = since(store_answered);
         TimeMs undrained_at = ingest->counters().oldest_undrained_ms;
         if (undrained_at != 0) vitals.oldest_undrained_ms = std::max<TimeMs>(0, now - undrained_at);
-        if (oldest_due_at != 0) vitals.oldest_due_ms = std::max<TimeMs>(0, now - oldest_due_at);
         vitals.is_projected = projection->is_projected();
         vitals.drained = ingest->counters().drained;
         const auto& sent = dispatcher->counters();
@@ -254,6 +234,10 @@ struct App::Impl {
         if (server) {
             server->stop();
             co_await server->drain(kHttpGrace);
+        }
+        if (monitor) {
+            monitor->stop();
+            co_await monitor->drain(milliseconds(100));
         }
         if (ingest) ingest->stop();
         if (dispatcher) co_await dispatcher->stop(kDeliveryGrace);
@@ -335,12 +319,11 @@ struct App::Impl {
     Subscriptions subscriptions;
     std::optional<Dispatcher> dispatcher;
     std::optional<Ingest> ingest;
+    std::optional<Monitor> monitor;
     std::optional<Api> api;
     std::optional<HttpServer> server;
 
-    SteadyClock::time_point store_answered = SteadyClock::now();
     TimeMs ingest_spawned_at = 0;  // 0: not yet
-    TimeMs oldest_due_at = 0;
     int running = 0;
     bool is_stopping = false;
     std::optional<Error> failure;

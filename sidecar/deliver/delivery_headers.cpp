@@ -7,6 +7,7 @@
 #include "common/event_record.h"
 #include "common/limits.h"
 #include "common/problem.h"
+#include "sidecar/deliver/trace_context.h"
 
 namespace headgate {
 
@@ -162,8 +163,8 @@ DeliveryHeaders build_delivery_headers(const DeliveryHeadersInput& input) {
     }
     writer.add("X-Webhook-Event", input.event.type);
     writer.add("X-Webhook-Delivery", input.delivery_id);
-    if (!input.event.traceparent.empty()) {
-        writer.add("traceparent", input.event.traceparent);
+    if (const std::string traceparent = child_traceparent(input.event.traceparent, input.span); !traceparent.empty()) {
+        writer.add("traceparent", traceparent);
     }
     for (const auto& [name, value] : input.webhook.headers) {
         if (header_problem(to_lower(name), value).empty()) {
