@@ -84,7 +84,7 @@ void test_config_keys_defaults_are_those_of_the_structure(void**) {
         ok = ok && !key.help.empty() && !key.type.empty();
     }
     assert_true(ok);
-    assert_int_equal(headgate::config_keys().size(), 23);
+    assert_int_equal(headgate::config_keys().size(), 25);
 }
 
 void test_load_config_unknown_key_names_line_and_nearest(void**) {

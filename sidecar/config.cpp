@@ -106,6 +106,14 @@ const std::vector<TableRow>& table() {
          0,
          0,
          "trace debug info warn error"},
+        {{"log.format", "string", "logfmt", "how a line is written: key=value pairs, or a JSON object"},
+         &Config::log_format,
+         0,
+         0,
+         "logfmt json"},
+        {{"metrics.listen", "string", "",
+          "an address of its own for GET /metrics, for scrapers, without credentials: host:port or unix:/path"},
+         &Config::metrics_listen},
     };
     return rows;
 }
@@ -306,8 +314,9 @@ void check_whole(Reader& reader, Config& config) {
         if ((config.*member).empty())
             reader.problem(config.file, std::string(key) + " is missing: " + std::string(find_row(key)->key.help));
     // Paths inside URLs are relative to the file as well.
-    for (auto [member, scheme] :
-         {std::pair<StringMember, std::string_view>{&Config::store_url, "sqlite:"}, {&Config::http_listen, "unix:"}}) {
+    for (auto [member, scheme] : {std::pair<StringMember, std::string_view>{&Config::store_url, "sqlite:"},
+                                  {&Config::http_listen, "unix:"},
+                                  {&Config::metrics_listen, "unix:"}}) {
         auto& url = config.*member;
         if (url.starts_with(scheme)) url = std::string(scheme) + reader.resolve(url.substr(scheme.size()));
     }

@@ -46,7 +46,9 @@ struct Config {
     std::int64_t retention_attempts_ms = 30LL * 24 * 3600 * 1000;
     // [log]
     std::string log_level = "info";
-    // [metrics]: none yet
+    std::string log_format = "logfmt";
+    // [metrics]
+    std::string metrics_listen;  // empty: no address of their own
 };
 
 struct ConfigKey {

@@ -152,7 +152,9 @@ TargetGuardOptions guard_options(const Config& config) {
         if (std::any_of(addresses.begin(), addresses.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
             add_never(options, own, port);
     }
-    if (auto listen = parse_host_port(config.http_listen)) {
+    for (const std::string& address : {config.http_listen, config.metrics_listen}) {
+        auto listen = parse_host_port(address);
+        if (!listen) continue;
         bool any = listen->host == "0.0.0.0" || listen->host == "::" || listen->host == "*";
         add_never(options, any ? own : resolve(listen->host), listen->port);
     }

@@ -8,9 +8,10 @@
 namespace headgate {
 namespace {
 
-constexpr std::array<Route, 13> kRoutes = {{
+constexpr std::array<Route, 18> kRoutes = {{
     {"GET", "/live", "", get_live},
     {"GET", "/health", "", get_health},
+    {"GET", "/metrics", "", get_metrics},
     {"POST", "/token", "", post_token},
     {"GET", "/inbox", "inbox:read", get_inbox},
     {"POST", "/inbox/{id}/ack", "inbox:ack", post_inbox_ack},

@@ -38,6 +38,7 @@ void add_check_config(CLI::App& root, Invocation& invocation);
 void add_org(CLI::App& root, Invocation& invocation);
 void add_key(CLI::App& root, Invocation& invocation);
 void add_webhook(CLI::App& root, Invocation& invocation);
+void add_shards(CLI::App& root, Invocation& invocation);
 void add_event(CLI::App& root, Invocation& invocation);
 void add_explain_url(CLI::App& root, Invocation& invocation);
 void add_receive(CLI::App& root, Invocation& invocation);

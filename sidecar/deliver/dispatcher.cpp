@@ -48,6 +48,13 @@ constexpr milliseconds kRefusedLoadPause{10'000};  // of a webhook that cannot b
 constexpr milliseconds kAbortWait{2'000};
 constexpr milliseconds kFinalFlushWait{5'000};
 
+// More than one word: instances that started with the same one would make the same ids.
+std::mt19937_64 seeded() {
+    std::random_device device;
+    std::seed_seq seed{device(), device(), device(), device()};
+    return std::mt19937_64(seed);
+}
+
 }  // namespace
 
 struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
@@ -69,6 +76,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     std::vector<AttemptRecord> results;
     std::shared_ptr<ResultBatch> writing = std::make_shared<ResultBatch>();
     std::minstd_rand random{std::random_device{}()};
+    std::mt19937_64 spans = seeded();  // the ids of attempts within their traces
     WakeSignal store_signal, load_signal, recover_signal, stop_signal;
     steady_clock::time_point next_poll = steady_clock::now();
     bool is_running = false;
@@ -237,7 +245,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         request.org_networks = lane.target->org_networks;
         DeliveryHeaders headers =
             build_delivery_headers({event.event(), webhook, lane.target->keys, flight->delivery.delivery_id,
-                                    *request.body, options.user_agent, flight->started_at});
+                                    *request.body, options.user_agent, flight->started_at, spans()});
         request.headers = std::move(headers.lines);
         flight->request_headers = std::move(headers.redacted);
         http->submit(std::move(request), [self = shared_from_this(), flight](HttpResponse response) {
@@ -524,6 +532,16 @@ void Dispatcher::invalidate(std::string_view webhook_id) {
 }
 
 const DispatcherCounters& Dispatcher::counters() const { return impl_->counters; }
+
+std::vector<std::string> Dispatcher::held_back() const {
+    std::vector<std::string> webhook_ids;
+    for (const Lane* lane : impl_->lanes.all()) {
+        if (lane->target != nullptr && lane->in_flight >= lane->target->webhook.max_in_flight) {
+            webhook_ids.push_back(lane->webhook_id);
+        }
+    }
+    return webhook_ids;
+}
 
 HttpClient& Dispatcher::http_client() { return *impl_->http; }
 

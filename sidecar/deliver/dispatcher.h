@@ -66,6 +66,8 @@ class Dispatcher : public DeliverySink {
     // A webhook or organization changed: its target is read again before the next attempt. Any thread.
     void invalidate(std::string_view webhook_id);
     [[nodiscard]] const DispatcherCounters& counters() const;
+    // Webhooks whose due deliveries may not start now: as many requests are in flight as they take. Of the event loop.
+    [[nodiscard]] std::vector<std::string> held_back() const;
     // For the test button: the same guard, bounds and connections.
     [[nodiscard]] HttpClient& http_client();
 

@@ -19,6 +19,7 @@
 #include "common/limits.h"
 #include "common/resp.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/measures.h"
 #include "sidecar/ingest/ingest_batch.h"
 #include "sidecar/ingest/stream_reader.h"
 #include "sidecar/io/failpoint.h"
@@ -281,7 +282,9 @@ struct Ingest::Impl {
                 parts.shard_epochs = read_as->shard_epochs;
                 return persist_batch(store, matcher, sink, *batch, parts, wall_clock_ms(), on_internal);
             };
+            const auto began = steady_clock::now();
             Result<PersistProgress> done = co_await db.run(std::move(work));
+            measures().persist.observe_since(began);
             if (!done) {  // out of memory, most likely
                 done = PersistProgress{};
                 done->error = Error{ErrorCode::kUnavailable, "the store's thread failed"};
@@ -296,9 +299,12 @@ struct Ingest::Impl {
             if (!done->error) {
                 note_persisted(*batch);
                 backoff = kBackoffMin;
-                spdlog::debug("ingest.batch entries={} new={} duplicates={} claimed={} queued={} bytes={}",
-                              batch->entries, done->events_new, done->duplicates, claimed, done->unclaimed,
-                              batch->reply_bytes);
+                auto taken = std::chrono::duration_cast<milliseconds>(steady_clock::now() - began);
+                spdlog::info(
+                    "ingest.batch entries={} new={} duplicates={} quarantined={} claimed={} queued={} shards={} "
+                    "reply_bytes={} duration_ms={}",
+                    batch->entries, done->events_new, done->duplicates, done->quarantined, claimed, done->unclaimed,
+                    batch->shards.size(), batch->reply_bytes, taken.count());
                 co_return true;
             }
             counters.persist_errors++;

@@ -21,6 +21,7 @@
 #include <optional>
 
 #include "common/resp.h"
+#include "sidecar/base/measures.h"
 
 namespace headgate {
 
@@ -135,6 +136,7 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
     }
 
     void start() {
+        add(measures().redis_connections);
         connection = std::make_shared<Connection>(executor);
         asio::co_spawn(executor, drive(shared_from_this(), connection), asio::detached);
     }
@@ -283,6 +285,7 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
     static asio::awaitable<Result<std::vector<RedisReplyPtr>>> send(std::shared_ptr<Impl> self, std::string commands,
                                                                     std::size_t replies, milliseconds timeout) {
         if (replies == 0) co_return std::vector<RedisReplyPtr>();
+        const auto began = steady_clock::now();
         auto waiter = std::make_shared<Waiter>(self->executor, replies, timeout);
         self->waiters.push_back(waiter);
         self->queued += commands;
@@ -295,7 +298,12 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
         if (!waiter->done) {
             self->end(on, ErrorCode::kUnavailable, "no reply within " + std::to_string(timeout.count()) + " ms");
         }
-        if (waiter->error) co_return tl::unexpected<Error>(*waiter->error);
+        // A read that may wait for entries says nothing about Redis: it has a time of its own.
+        if (timeout == self->timeout) measures().redis_call.observe_since(began);
+        if (waiter->error) {
+            add(measures().redis_errors);
+            co_return tl::unexpected<Error>(*waiter->error);
+        }
         co_return std::move(waiter->replies);
     }
 };

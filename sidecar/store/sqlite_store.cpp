@@ -220,7 +220,7 @@ Result<Store::Totals> SqliteStore::totals() {
 }
 
 Result<void> SqliteStore::ping() {
-    return guarded([&] { db_.query("SELECT generation FROM organizations LIMIT 1").step(); });
+    return write([&] { db_.query("SELECT generation FROM organizations LIMIT 1").step(); });
 }
 
 }  // namespace headgate
