@@ -1,7 +1,7 @@
 // The ingest loop: read, persist, hand on, acknowledge. Input: the streams. Output: the store's rows,
 // and deliveries for the dispatcher (deliver/dispatcher.h).
 //
-// One connection reads and may block, a second acknowledges. The acknowledgement of a batch is
+// One connection reads and may block, another acknowledges. The acknowledgement of a batch is
 // written while the next one is read; a second acknowledgement waits for the first. Whatever fails
 // between leaves entries pending: they are read again from 0, found as duplicates, and acknowledged.
 #include "sidecar/ingest/ingest.h"
@@ -45,6 +45,13 @@ std::vector<std::string> shard_keys(const IngestOptions& options) {
     return keys;
 }
 
+std::vector<std::string> own_keys(const IngestOptions& options, const std::vector<std::string>& keys) {
+    std::vector<std::string> own;
+    for (std::size_t shard = 0; shard < keys.size(); shard++)
+        if (options.owned->shard_epochs[shard] != 0) own.push_back(keys[shard]);
+    return own;
+}
+
 bool is_at_or_after(const StreamPosition& a, const StreamPosition& b) {
     return std::pair(a.ms, a.seq) >= std::pair(b.ms, b.seq);
 }
@@ -77,16 +84,18 @@ struct Ingest::Impl {
           sink(sink_in),
           options(std::move(options_in)),
           keys(shard_keys(options)),
-          read_redis(executor, options.redis, kCommandTimeout),
-          ack_redis(executor, options.redis, kCommandTimeout),
-          reader(read_redis),
-          window(keys, options.reply_bytes_max),
-          count(keys.size(), options.batch_max, std::min(options.reply_bytes_max, limits::kStreamReplyBytesMax)),
+          own(own_keys(options, keys)),
+          link(options.link ? options.link : make_redis_link(executor, options.redis, kCommandTimeout)),
+          server(options.link ? options.server : link->server_of(keys.front())),
+          read_redis(link->connect(server, kCommandTimeout)),
+          reader(*read_redis),
+          window(own, options.reply_bytes_max),
+          count(own.size(), options.batch_max, std::min(options.reply_bytes_max, limits::kStreamReplyBytesMax)),
           persisted(keys.size()),
           pause(executor),
           ack_pause(executor),
           ack_ended(executor) {
-        read_redis.set_reply_bytes_max(window.reply_bytes_max());
+        read_redis->set_reply_bytes_max(window.reply_bytes_max());
     }
 
     asio::any_io_executor executor;
@@ -95,7 +104,10 @@ struct Ingest::Impl {
     DeliverySink& sink;
     IngestOptions options;
     std::vector<std::string> keys;  // by shard
-    RedisClient read_redis, ack_redis;
+    std::vector<std::string> own;   // those to read
+    std::shared_ptr<RedisLink> link;
+    std::string server;
+    std::unique_ptr<RedisClient> read_redis;
     StreamReader reader;
     ReadWindow window;
     ReadCount count;
@@ -103,6 +115,7 @@ struct Ingest::Impl {
     IngestCounters counters;
     bool stopping = false;
     bool ack_running = false;
+    bool is_elsewhere = false;
     milliseconds backoff = kBackoffMin;
     asio::steady_timer pause, ack_pause;
     asio::steady_timer ack_ended;              // cancelled to wake who waits
@@ -124,9 +137,15 @@ struct Ingest::Impl {
             if (from == ReadFrom::kPending) co_await wait_for_ack();
             // Nothing is waited for while there are more streams to ask.
             milliseconds block = window.is_whole() ? kBlock : milliseconds(0);
-            Result<ReadReply> read = co_await reader.read(window.keys(), from, count.per_stream(), block);
+            Result<ReadReply> read;
+            if (is_elsewhere) {
+                read = co_await read_elsewhere(from);
+            } else {
+                read = co_await reader.read(window.keys(), from, count.per_stream(), block);
+            }
             if (stopping) break;
             if (!read) {
+                link->heard("", server);
                 // Entries of a reply that was cut are ours and pending.
                 from = look_for_pending();
                 bool is_cut = read.error().code == ErrorCode::kTooLarge;
@@ -141,7 +160,11 @@ struct Ingest::Impl {
                 co_await create_groups();
                 continue;
             }
+            is_elsewhere = false;
             if (read->status == ReadStatus::kRefused) {
+                is_elsewhere = read->error.starts_with("ASK ");
+                if (is_elsewhere) continue;
+                link->heard(read->error, server);
                 spdlog::error("ingest.read_refused error={} retry_ms={}", log_value(read->error), backoff.count());
                 co_await wait_backoff();
                 continue;
@@ -152,6 +175,15 @@ struct Ingest::Impl {
         co_await wait_for_ack();
     }
 
+    // The stream is on its way to another server of a cluster, and the connection that may block is with the old one:
+    // asked without blocking, where it is now, until it has arrived.
+    asio::awaitable<Result<ReadReply>> read_elsewhere(ReadFrom from) {
+        co_await wait_backoff();
+        std::string command = xreadgroup_command(window.keys(), from, count.per_stream(), milliseconds(0));
+        auto replies = co_await link->send(window.keys().front(), std::move(command), 1);
+        co_return read_reply(std::move(replies));
+    }
+
     ReadFrom look_for_pending() {
         window.look_for_pending();
         return ReadFrom::kPending;
@@ -160,13 +192,13 @@ struct Ingest::Impl {
     void ask_for_less() {
         if (count.per_stream() == 1) window.reply_was_too_large();
         count.reply_was_too_large();
-        read_redis.set_reply_bytes_max(window.reply_bytes_max());
+        read_redis->set_reply_bytes_max(window.reply_bytes_max());
     }
 
     // A read of new entries gave so many bytes.
     void ask_next(std::size_t reply_bytes) {
         window.advance(reply_bytes);
-        read_redis.set_reply_bytes_max(window.reply_bytes_max());
+        read_redis->set_reply_bytes_max(window.reply_bytes_max());
     }
 
     // Persists and hands on what was read; returns from where to read next.
@@ -181,7 +213,7 @@ struct Ingest::Impl {
         if (!decoded) {
             spdlog::error("ingest.reply_malformed error={} retry_ms={}", log_value(decoded.error().message),
                           backoff.count());
-            read_redis.close();
+            read_redis->close();
             co_await wait_backoff();
             co_return look_for_pending();
         }
@@ -273,13 +305,14 @@ struct Ingest::Impl {
     }
 
     asio::awaitable<bool> try_acknowledge(std::shared_ptr<const IngestBatch> batch) {
-        auto replies = co_await ack_redis.send(ack_commands(*batch, keys), kRepliesPerAck * batch->shards.size());
-        if (!replies) {
-            spdlog::warn("ingest.ack_failed error={}", log_value(replies.error().message));
-            co_return false;
-        }
-        for (std::size_t i = kRepliesPerAck - 1; i < replies->size(); i += kRepliesPerAck) {
-            const redisReply& exec = *(*replies)[i];
+        std::vector<RedisCommands> commands = ack_commands(*batch, keys);
+        auto acknowledged = co_await link->send_each(std::move(commands));
+        for (const Result<RedisReplies>& replies : acknowledged) {
+            if (!replies) {
+                spdlog::warn("ingest.ack_failed error={}", log_value(replies.error().message));
+                co_return false;
+            }
+            const redisReply& exec = *replies->back();
             if (exec.type == REDIS_REPLY_ARRAY) continue;
             spdlog::warn("ingest.ack_refused error={}",
                          log_value(exec.str != nullptr ? exec.str : "EXEC was discarded"));
@@ -298,20 +331,19 @@ struct Ingest::Impl {
 
     // At id 0, so that nothing published before is passed over. A group that exists stays as it is.
     asio::awaitable<void> create_groups() {
-        std::string commands;
-        RespWriter writer(commands);
-        for (const std::string& key : keys) writer.command("XGROUP", "CREATE", key, kConsumerGroup, "0", "MKSTREAM");
-        auto replies = co_await read_redis.send(std::move(commands), keys.size());
-        std::string error = replies ? "" : replies.error().message;
-        if (replies) {
-            for (const RedisReplyPtr& reply : *replies) {
-                if (reply->type != REDIS_REPLY_ERROR) continue;
-                std::string_view text(reply->str, reply->len);
-                if (!text.starts_with("BUSYGROUP")) error = text;
-            }
+        std::vector<RedisCommands> commands;
+        for (const std::string& key : own) {
+            RedisCommands& create = commands.emplace_back(RedisCommands{key, {}, 1});
+            RespWriter(create.bytes).command("XGROUP", "CREATE", key, kConsumerGroup, "0", "MKSTREAM");
+        }
+        auto created = co_await link->send_each(std::move(commands));
+        std::string error;
+        for (const Result<RedisReplies>& replies : created) {
+            std::string_view refusal = replies ? error_text(*replies->front()) : replies.error().message;
+            if (!refusal.empty() && !refusal.starts_with("BUSYGROUP")) error = refusal;
         }
         if (error.empty()) {
-            spdlog::info("ingest.groups_created shards={}", keys.size());
+            spdlog::info("ingest.groups_created shards={}", own.size());
             co_return;
         }
         spdlog::warn("ingest.groups_failed error={} retry_ms={}", log_value(error), backoff.count());
@@ -322,33 +354,33 @@ struct Ingest::Impl {
 
     // Shards that have entries the store may not have yet, with their newest id.
     asio::awaitable<Result<std::vector<StreamPosition>>> undrained() {
-        std::string commands;
-        RespWriter lengths(commands);
-        for (const std::string& key : keys) lengths.command("XLEN", key);
-        auto counted = co_await ack_redis.send(std::move(commands), keys.size());
-        if (!counted) co_return tl::unexpected<Error>(counted.error());
+        std::vector<RedisCommands> commands;
+        for (const std::string& key : own) {
+            RedisCommands& length = commands.emplace_back(RedisCommands{key, {}, 1});
+            RespWriter(length.bytes).command("XLEN", key);
+        }
+        auto counted = co_await link->send_each(std::move(commands));
 
         // Entries are deleted only after they were persisted: an empty stream needs no second look.
         std::vector<StreamPosition> behind;
-        for (std::size_t shard = 0; shard < keys.size(); shard++) {
-            const redisReply& length = *(*counted)[shard];
+        commands.clear();
+        for (std::size_t i = 0; i < own.size(); i++) {
+            if (!counted[i]) co_return tl::unexpected<Error>(counted[i].error());
+            const redisReply& length = *counted[i]->front();
             if (length.type != REDIS_REPLY_INTEGER) co_return refused(length);
-            if (length.integer > 0) behind.push_back({static_cast<int>(shard), 0, 0});
+            if (length.integer == 0) continue;
+            auto shard = std::find(keys.begin(), keys.end(), own[i]) - keys.begin();
+            behind.push_back({static_cast<int>(shard), 0, 0});
+            RedisCommands& infos = commands.emplace_back(RedisCommands{own[i], {}, 2});
+            RespWriter(infos.bytes).command("XINFO", "STREAM", own[i]).command("XINFO", "GROUPS", own[i]);
         }
         if (behind.empty()) co_return behind;
-        commands.clear();
-        RespWriter infos(commands);
-        for (const StreamPosition& stream : behind) {
-            const std::string& key = keys[static_cast<std::size_t>(stream.shard)];
-            infos.command("XINFO", "STREAM", key);
-            infos.command("XINFO", "GROUPS", key);
-        }
-        auto replies = co_await ack_redis.send(std::move(commands), 2 * behind.size());
-        if (!replies) co_return tl::unexpected<Error>(replies.error());
+        auto described = co_await link->send_each(std::move(commands));
         std::vector<StreamPosition> targets;
         for (std::size_t i = 0; i < behind.size(); i++) {
-            const redisReply& stream = *(*replies)[2 * i];
-            const redisReply& groups = *(*replies)[2 * i + 1];
+            if (!described[i]) co_return tl::unexpected<Error>(described[i].error());
+            const redisReply& stream = *(*described[i])[0];
+            const redisReply& groups = *(*described[i])[1];
             if (stream.type != REDIS_REPLY_ARRAY) co_return refused(stream);
             StreamPosition newest = position_of(member(stream, "last-generated-id"));
             newest.shard = behind[i].shard;
@@ -400,7 +432,7 @@ struct Ingest::Impl {
         pause.cancel();
         ack_pause.cancel();
         wake_waiting();
-        read_redis.close();
+        read_redis->close();
     }
 };
 
