@@ -22,9 +22,10 @@ sub new ($class, $t, $sidecar) {
     return $self;
 }
 
-# A publisher under way; finish_publisher() gives its summary.
+# A publisher under way; finish_publisher() gives its summary. url; until (a file), concurrency (32).
 sub start_publisher ($self, %args) {
     my @options = $args{until} ? ('--until', $args{until}, '--retry') : ();
+    push @options, '--concurrency', $args{concurrency} if $args{concurrency};
     return $self->{t}->start(
         name => 'publisher', command => [
             'node', "$self->{clients}/publish.mjs", '--url', $args{url}, '--key', $self->{sidecar}->api_key, '--out', $self->{sent}, @options,
