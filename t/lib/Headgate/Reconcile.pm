@@ -83,7 +83,9 @@ sub account ($self) {
     my (%rows, %stored, %received, @wrong);
     my ($received, $verified, $duplicates) = (0, 0, 0);
 
-    for my $row ($self->{sidecar}->sql('SELECT id, type, source, hex(payload) AS payload FROM events')) {
+    for my $list ($self->{sidecar}->sql_lists('SELECT id, type, source, hex(payload) FROM events')) {
+        my $row = {};
+        $row->@{qw(id type source payload)} = @$list;
         next if !$sent{ $row->{id} };
         $rows{ $row->{id} }++;
         $stored{ $row->{id} } = sha256_hex(pack 'H*', $row->{payload});
