@@ -28,6 +28,7 @@ struct Config {
     std::string redis_tls_ca_file, redis_tls_cert_file, redis_tls_key_file, redis_tls_server_name;
     // [store]
     std::string store_url;
+    std::string store_password_file;
     // [http]
     std::string http_listen = "127.0.0.1:8787";
     std::string http_public_url;

@@ -10,9 +10,12 @@ use Headgate::Postgres;
 use Headgate::Receiver;
 use Headgate::Test;
 
+my $executable = $ENV{HEADGATE_BIN} // Headgate::Test->root . '/build/headgate';
+plan skip_all => 'this headgate was built without PostgreSQL' if qx(ldd $executable) !~ /libpq/;
+plan skip_all => 'PostgreSQL is not installed' if !glob '/usr/lib/postgresql/*/bin/initdb';
+
 my $t        = Headgate::Test->new;
 my $postgres = Headgate::Postgres->start($t);
-plan skip_all => 'PostgreSQL is not installed' if !$postgres;
 my $redis    = $t->redis;
 my $receiver = Headgate::Receiver->start($t);
 my $first    = $t->sidecar(redis => $redis, store => $postgres->url)->serve->wait_until_healthy;

@@ -62,5 +62,9 @@ boost::asio::awaitable<ServerResponse> post_webhook(const ApiServices& services,
 boost::asio::awaitable<ServerResponse> list_webhooks(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> get_webhook(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> delete_webhook(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> patch_webhook(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_webhook_secret(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_webhook_key_pair(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_webhook_jwks(const ApiServices& services, Call call);
 
 }  // namespace headgate

@@ -8,7 +8,7 @@
 namespace headgate {
 namespace {
 
-constexpr std::array<Route, 9> kRoutes = {{
+constexpr std::array<Route, 13> kRoutes = {{
     {"GET", "/live", "", get_live},
     {"GET", "/health", "", get_health},
     {"POST", "/token", "", post_token},
@@ -17,6 +17,10 @@ constexpr std::array<Route, 9> kRoutes = {{
     {"GET", "/api/webhooks", "webhooks:read", list_webhooks},
     {"POST", "/api/webhooks", "webhooks:write", post_webhook},
     {"GET", "/api/webhooks/{id}", "webhooks:read", get_webhook},
+    {"PATCH", "/api/webhooks/{id}", "webhooks:write", patch_webhook},
+    {"POST", "/api/webhooks/{id}/rotate-secret", "webhooks:write", post_webhook_secret},
+    {"POST", "/api/webhooks/{id}/rotate-key-pair", "webhooks:write", post_webhook_key_pair},
+    {"GET", "/.well-known/webhooks/{id}/jwks.json", "", get_webhook_jwks},
     {"DELETE", "/api/webhooks/{id}", "webhooks:write", delete_webhook},
 }};
 

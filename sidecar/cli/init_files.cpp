@@ -152,7 +152,7 @@ http {
         location = /token {
             headgate_limit   rate=30r/m key=$binary_remote_addr;
 )" + proxy + R"(        }
-        location ~ ^/(health|live|docs|openapi\.json|\.well-known/jwks\.json) {
+        location ~ ^/(health|live|docs|openapi\.json|\.well-known/(jwks\.json|webhooks/)) {
 )" + proxy + R"(        }
         location / {
             headgate_auth    jwt api_key;

@@ -218,6 +218,11 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     }
 
     void send(Lane& lane, HeldDelivery delivery) {
+        auto body = delivery.event->get(lane.target->body);
+        if (!body) {
+            fail_unsent(lane, delivery, body.error().message);
+            return;
+        }
         auto flight = std::make_shared<Flight>();
         flight->lane = &lane;
         flight->delivery = std::move(delivery);
@@ -227,7 +232,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         EventBodies& event = *flight->delivery.event;
         HttpRequest request;
         request.url = webhook.url;
-        request.body = event.get(webhook.payload_format, webhook.content_type);
+        request.body = std::move(*body);
         request.timeout_ms = webhook.timeout_ms;
         request.org_networks = lane.target->org_networks;
         DeliveryHeaders headers =
@@ -238,6 +243,18 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         http->submit(std::move(request), [self = shared_from_this(), flight](HttpResponse response) {
             self->complete(*flight, std::move(response));
         });
+    }
+
+    // The same template would fail on the same event again: only a person can help, by mending the webhook and
+    // retrying the delivery.
+    void fail_unsent(Lane& lane, const HeldDelivery& delivery, std::string_view reason) {
+        AttemptRecord attempt =
+            record_unsent(delivery, lane.webhook_id, AttemptOutcome::kDead, "template_failed", reason, wall_clock_ms());
+        log_attempt(attempt, delivery.event->event());
+        count_attempt(attempt, delivery.event->event(), counters);
+        add_result(delivery, std::move(attempt));
+        lanes.finished(lane);
+        stop_signal.wake();
     }
 
     void complete(const Flight& flight, HttpResponse response) {

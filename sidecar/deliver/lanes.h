@@ -24,6 +24,7 @@ namespace headgate {
 struct DeliveryTarget {
     Webhook webhook;
     SigningKeys keys;
+    BodyForm body;
     std::shared_ptr<const std::vector<std::string>> org_networks;
     std::int64_t generation = 0;
     TimeMs loaded_at = 0;

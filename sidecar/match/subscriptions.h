@@ -27,7 +27,8 @@ class Subscriptions : public SubscriptionMatcher {
     ~Subscriptions() override;
 
     bool is_current(std::string_view org, std::int64_t generation) const override;
-    // Inactive webhooks are reported as such, their filters not evaluated. A pattern or filter that does not compile matches nothing and is logged.
+    // Inactive webhooks are reported as such, their filters not evaluated. A pattern or filter that does not compile
+    // matches nothing and is logged.
     void load(std::string_view org, std::int64_t generation, std::vector<Webhook> webhooks) override;
     // Each webhook at most once, in the order in which they were loaded.
     void match(const EventRecord& event, std::vector<Match>& out) override;
