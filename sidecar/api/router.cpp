@@ -8,7 +8,7 @@
 namespace headgate {
 namespace {
 
-constexpr std::array<Route, 13> kRoutes = {{
+constexpr std::array<Route, 17> kRoutes = {{
     {"GET", "/live", "", get_live},
     {"GET", "/health", "", get_health},
     {"POST", "/token", "", post_token},
