@@ -93,6 +93,19 @@ class StubStore : public Store {
     Result<Event> get_event(std::string_view, std::string_view) override { return refused("get_event"); }
     Result<Totals> totals() override { return refused("totals"); }
     Result<void> ping() override { return refused("ping"); }
+    Result<void> update_org(const Organization&) override { return refused("update_org"); }
+    Result<Webhook> update_webhook(const Webhook&, std::optional<std::int64_t>) override {
+        return refused("update_webhook");
+    }
+    Result<Webhook> set_webhook_active(std::string_view, std::string_view, bool, std::string_view, TimeMs) override {
+        return refused("set_webhook_active");
+    }
+    Result<void> add_webhook_secret(std::string_view, std::string_view, const WebhookSecret&, TimeMs) override {
+        return refused("add_webhook_secret");
+    }
+    Result<std::vector<Rollup>> rollups(std::string_view, std::string_view, TimeMs, TimeMs) override {
+        return refused("rollups");
+    }
 
  private:
     static tl::unexpected<Error> refused(const char* what) {

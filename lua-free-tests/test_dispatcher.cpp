@@ -519,53 +519,55 @@ std::shared_ptr<const DeliveryTarget> target(int max_in_flight) {
 
 void test_lanes_round_robin_and_shares(void**) {
     Lanes lanes(8);
+    std::vector<Lane*> closed;
     std::vector<std::string> loading;
     const auto always = [](const DeliveryTarget&, const HeldDelivery&) { return true; };
     for (int i = 0; i < 20; ++i) {
         lanes.push("a", held("a" + std::to_string(i)));
     }
     lanes.push("b", held("b0"));
-    assert_null(lanes.next(always, loading).lane);
+    assert_null(lanes.next(0, always, loading, closed).lane);
     assert_int_equal(loading.size(), 2);
-    assert_null(lanes.next(always, loading).lane);
+    assert_null(lanes.next(0, always, loading, closed).lane);
     assert_int_equal(loading.size(), 2);  // asked once
     lanes.set_target(*lanes.find("a"), target(16));
     std::string order;
-    while (Lane* lane = lanes.next(always, loading).lane) {
+    while (Lane* lane = lanes.next(0, always, loading, closed).lane) {
         order += lane->webhook_id;
     }
     assert_string_equal(order.c_str(), "aaaa");  // a greedy one leaves as many free as it has
     lanes.set_target(*lanes.find("b"), target(16));
     order.clear();
-    while (Lane* lane = lanes.next(always, loading).lane) {
+    while (Lane* lane = lanes.next(0, always, loading, closed).lane) {
         order += lane->webhook_id;
     }
     assert_string_equal(order.c_str(), "b");
     lanes.finished(*lanes.find("a"));
     assert_int_equal(lanes.in_flight(), 4);
-    assert_non_null(lanes.next(always, loading).lane);
+    assert_non_null(lanes.next(0, always, loading, closed).lane);
     assert_int_equal(lanes.drain(*lanes.find("a")).size(), 15);
-    assert_null(lanes.next(always, loading).lane);
+    assert_null(lanes.next(0, always, loading, closed).lane);
 }
 
 void test_lanes_own_limit(void**) {
     Lanes lanes(100);
+    std::vector<Lane*> closed;
     std::vector<std::string> loading;
     const auto always = [](const DeliveryTarget&, const HeldDelivery&) { return true; };
     for (int i = 0; i < 5; ++i) {
         lanes.push("a", held("x"));
     }
-    assert_null(lanes.next(always, loading).lane);
+    assert_null(lanes.next(0, always, loading, closed).lane);
     lanes.set_target(*lanes.find("a"), target(3));
     Lane* const lane = lanes.find("a");
     for (int i = 0; i < 3; ++i) {
-        assert_non_null(lanes.next(always, loading).lane);
+        assert_non_null(lanes.next(0, always, loading, closed).lane);
     }
-    assert_null(lanes.next(always, loading).lane);
+    assert_null(lanes.next(0, always, loading, closed).lane);
     lanes.finished(*lane);
-    assert_non_null(lanes.next(always, loading).lane);
+    assert_non_null(lanes.next(0, always, loading, closed).lane);
     int forgotten = 0;
-    lanes.forget_idle(wall_clock_ms(), [&](const std::string&) { ++forgotten; });
+    lanes.forget_idle(wall_clock_ms(), 0, [&](const std::string&) { ++forgotten; });
     assert_int_equal(forgotten, 0);
 }
 
@@ -587,7 +589,7 @@ void test_memory_quota_limits_and_order(void**) {
     assert_int_equal(quota.offer("a"), 17);
     ClaimedDelivery claimed;
     claimed.webhook_id = "a";
-    quota.finish_claim({claimed}, claim_max);
+    quota.finish_claim({claimed}, claim_max, 0);
     assert_false(quota.wants_claim());  // the store had no more
     assert_true(quota.reserve("a"));
     assert_int_equal(quota.held(), 18);
