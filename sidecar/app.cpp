@@ -19,7 +19,7 @@
 #include "sidecar/base/log.h"
 #include "sidecar/chores.h"
 #include "sidecar/deliver/dispatcher.h"
-#include "sidecar/ingest/ingest.h"
+#include "sidecar/ingest/ingest_groups.h"
 #include "sidecar/io/http_server.h"
 #include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
@@ -87,8 +87,9 @@ struct App::Impl {
             }
         }
         ingest_address = *events_address;
-        events.emplace(io.get_executor(), *events_address, kRedisTimeout);
-        if (config.redis_keys_url != config.redis_url) keys.emplace(io.get_executor(), *keys_address, kRedisTimeout);
+        events = make_redis_link(io.get_executor(), *events_address, kRedisTimeout);
+        if (config.redis_keys_url != config.redis_url)
+            keys = make_redis_link(io.get_executor(), *keys_address, kRedisTimeout);
         projection.emplace(
             io.get_executor(), *writer, *events, keys ? *keys : *events,
             ProjectionOptions{config.redis_prefix, config.redis_shards, secrets.pepper_fp, secrets.token_key.kid});
@@ -144,8 +145,8 @@ struct App::Impl {
         MonitorSources sources{[this] { return sample(); },
                                [this] { return ownership->owned(); },
                                [this] { return dispatcher->held_back(); },
-                               {},
-                               ingest->counters(),
+                               [this] { return dispatcher->breaker_counts(); },
+                               [this] { return ingest->counters(); },
                                dispatcher->counters()};
         monitor.emplace(io.get_executor(), *writer, *reader, *events, std::move(monitor_options), std::move(sources));
         if (auto bound = monitor->listen(); !bound) co_return bound;
@@ -220,6 +221,7 @@ struct App::Impl {
     // What the monitor does not find out by itself.
     Vitals sample() const {
         Vitals vitals;
+        IngestTotals ingested = ingest->counters();
         auto since = [](SteadyClock::time_point then) {
             return std::chrono::duration_cast<milliseconds>(SteadyClock::now() - then).count();
         };
@@ -229,13 +231,13 @@ struct App::Impl {
         if (keys) vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, keys->silent_ms());
         if (ingest_spawned_at != 0) {
             // A Redis that answers, but refuses to be read, is silent for ingest. A time to come: it does not ask.
-            TimeMs granted_at = std::max<TimeMs>(ingest->counters().last_redis_reply_ms, ingest_spawned_at);
+            TimeMs granted_at = std::max<TimeMs>(ingested.last_redis_reply_ms, ingest_spawned_at);
             vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, now - granted_at);
         }
-        TimeMs undrained_at = ingest->counters().oldest_undrained_ms;
+        TimeMs undrained_at = ingested.oldest_undrained_ms;
         if (undrained_at != 0) vitals.oldest_undrained_ms = std::max<TimeMs>(0, now - undrained_at);
         vitals.is_projected = projection->is_projected();
-        vitals.drained = ingest->counters().drained;
+        vitals.drained = ingested.drained;
         const auto& sent = dispatcher->counters();
         vitals.delivered = sent.delivered;
         vitals.failed = sent.failed;
@@ -347,11 +349,11 @@ struct App::Impl {
     std::optional<DbExecutor> writer, reader;
     std::optional<DbExecutor> lease_keeper, chore_db;  // where the store may have other instances
     RedisAddress ingest_address;
-    std::optional<RedisClient> events, keys;
+    std::unique_ptr<RedisLink> events, keys;
     std::optional<Projection> projection;
     Subscriptions subscriptions;
     std::optional<Dispatcher> dispatcher;
-    std::optional<Ingest> ingest;
+    std::optional<IngestGroups> ingest;
     std::optional<Chores> chores;
     std::optional<Ownership> ownership;
     std::optional<Monitor> monitor;

@@ -69,19 +69,19 @@ class Families {
 double seconds(std::int64_t ms) { return static_cast<double>(ms) / 1000; }
 
 void add_ingest(Families& all, const MetricsSample& sample) {
-    const IngestCounters& ingest = sample.ingest;
+    const IngestTotals& ingest = sample.ingest;
     all.gauge("headgate_oldest_undrained_seconds", "Age of the oldest event that is in Redis and not yet in the store.",
               seconds(sample.vitals.oldest_undrained_ms));
     all.counter("headgate_events_drained_total", "Events taken from the streams and stored.",
-                static_cast<double>(ingest.drained.load()));
+                static_cast<double>(ingest.drained));
     all.counter("headgate_ingest_batches_total", "Batches of events that were tried to be stored.",
-                static_cast<double>(ingest.batches.load()));
+                static_cast<double>(ingest.batches));
     all.counter("headgate_ingest_duplicates_total", "Entries whose event was stored already.",
-                static_cast<double>(ingest.duplicates.load()));
+                static_cast<double>(ingest.duplicates));
     all.counter("headgate_ingest_quarantined_total", "Entries that could not be read or stored and were put aside.",
-                static_cast<double>(ingest.quarantined.load()));
+                static_cast<double>(ingest.quarantined));
     all.counter("headgate_ingest_persist_errors_total", "Batches that the store did not take.",
-                static_cast<double>(ingest.persist_errors.load()));
+                static_cast<double>(ingest.persist_errors));
     all.histogram("headgate_ingest_persist_seconds", "Time to store one batch, the wait for the thread included.",
                   sample.measures.persist);
     auto& lag = all.begin(MetricType::Gauge, "headgate_shard_entries",
@@ -140,11 +140,9 @@ void add_deliveries(Families& all, const MetricsSample& sample) {
             Families::sample(stored, static_cast<double>(count), {{"state", state}});
     }
     auto& breakers = all.begin(MetricType::Gauge, "headgate_breakers", "Circuit breakers of webhooks by state.");
-    if (sample.breakers) {
-        Families::sample(breakers, static_cast<double>(sample.breakers->closed), {{"state", "closed"}});
-        Families::sample(breakers, static_cast<double>(sample.breakers->open), {{"state", "open"}});
-        Families::sample(breakers, static_cast<double>(sample.breakers->half_open), {{"state", "half_open"}});
-    }
+    Families::sample(breakers, static_cast<double>(sample.breakers.closed), {{"state", "closed"}});
+    Families::sample(breakers, static_cast<double>(sample.breakers.open), {{"state", "open"}});
+    Families::sample(breakers, static_cast<double>(sample.breakers.half_open), {{"state", "half_open"}});
 }
 
 void add_parts_and_backends(Families& all, const MetricsSample& sample) {

@@ -12,25 +12,20 @@
 #include "sidecar/api/router.h"
 #include "sidecar/base/measures.h"
 #include "sidecar/deliver/dispatcher.h"
-#include "sidecar/ingest/ingest.h"
+#include "sidecar/ingest/ingest_groups.h"
 #include "sidecar/store/store.h"
 #include "sidecar/vitals.h"
 
 namespace headgate {
 
-// Circuit breakers of webhooks, by state.
-struct BreakerCounts {
-    std::int64_t closed = 0, open = 0, half_open = 0;
-};
-
 struct MetricsSample {
     const Measures& measures;
-    const IngestCounters& ingest;
+    IngestTotals ingest;
     const DispatcherCounters& dispatcher;
     Vitals vitals;
     std::vector<std::pair<int, std::int64_t>> shard_entries;  // of the shards that are ours
     std::optional<Store::DeliveryCounts> deliveries;
-    std::optional<BreakerCounts> breakers;
+    BreakerCounts breakers;
     std::uint64_t leases_lost = 0;
     std::span<const Route> routes;
 };

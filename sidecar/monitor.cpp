@@ -61,7 +61,7 @@ std::uint64_t lost(const std::vector<std::int64_t>& before, const std::vector<st
 }  // namespace
 
 struct Monitor::Impl {
-    Impl(asio::any_io_executor executor_in, DbExecutor& writer_in, DbExecutor& reader_in, RedisClient& events_in,
+    Impl(asio::any_io_executor executor_in, DbExecutor& writer_in, DbExecutor& reader_in, RedisLink& events_in,
          MonitorOptions options_in, MonitorSources sources_in)
         : executor(std::move(executor_in)),
           writer(writer_in),
@@ -116,20 +116,21 @@ struct Monitor::Impl {
     asio::awaitable<void> watch_shards() {
         while (!is_stopping) {
             OwnedPartsPtr owned = sources.owned();
-            std::string commands;
-            RespWriter writer_of(commands);
+            std::vector<RedisCommands> all;
             std::vector<int> asked;
             for (int shard = 0; shard < options.shards; ++shard) {
                 if (!owned->owns_shard(shard)) continue;
-                writer_of.command("XLEN", stream_key(options.key_prefix, shard));
+                RedisCommands length{stream_key(options.key_prefix, shard), {}, 1};
+                RespWriter(length.bytes).command("XLEN", length.key);
+                all.push_back(std::move(length));
                 asked.push_back(shard);
             }
             std::vector<std::pair<int, std::int64_t>> entries;
             if (!asked.empty()) {
-                auto replies = co_await events.send(std::move(commands), asked.size());
-                for (std::size_t i = 0; replies && i < asked.size(); ++i) {
-                    if ((*replies)[i]->type == REDIS_REPLY_INTEGER)
-                        entries.emplace_back(asked[i], (*replies)[i]->integer);
+                auto replies = co_await events.send_each(std::move(all));
+                for (std::size_t i = 0; i < asked.size(); ++i) {
+                    if (replies[i] && (*replies[i])[0]->type == REDIS_REPLY_INTEGER)
+                        entries.emplace_back(asked[i], (*replies[i])[0]->integer);
                 }
             }
             shard_entries = std::move(entries);
@@ -141,7 +142,8 @@ struct Monitor::Impl {
         const std::string key = status_key(options.key_prefix);
         while (!is_stopping) {
             note_leases();
-            auto sent = co_await events.send(status_commands(vitals(), key), kStatusReplies);
+            std::string commands = status_commands(vitals(), key);
+            auto sent = co_await events.send(key, std::move(commands), kStatusReplies);
             if (!sent) spdlog::debug("status_failed error={}", log_value(sent.error().message));
             co_await pause(kSampleInterval);
         }
@@ -166,16 +168,16 @@ struct Monitor::Impl {
         vitals.store_silent_ms = std::chrono::duration_cast<milliseconds>(SteadyClock::now() - store_answered).count();
         if (oldest_due_at != 0) vitals.oldest_due_ms = std::max<TimeMs>(0, wall_clock_ms() - oldest_due_at);
         if (counts) vitals.retrying = counts->later;
-        vitals.duplicates = sources.ingest.duplicates;
-        vitals.quarantined = sources.ingest.quarantined;
+        const IngestTotals ingested = sources.ingest();
+        vitals.duplicates = ingested.duplicates;
+        vitals.quarantined = ingested.quarantined;
         vitals.in_memory = sources.dispatcher.in_memory;
         return vitals;
     }
 
     [[nodiscard]] std::string metrics() const {
-        MetricsSample sample{measures(), sources.ingest, sources.dispatcher, vitals(),    shard_entries,
-                             counts,     std::nullopt,   leases_lost,        api_routes()};
-        if (sources.breakers) sample.breakers = sources.breakers();
+        const MetricsSample sample{measures(), sources.ingest(),   sources.dispatcher, vitals(),    shard_entries,
+                                   counts,     sources.breakers(), leases_lost,        api_routes()};
         return metrics_text(sample);
     }
 
@@ -197,7 +199,7 @@ struct Monitor::Impl {
     asio::any_io_executor executor;
     DbExecutor& writer;
     DbExecutor& reader;
-    RedisClient& events;
+    RedisLink& events;
     MonitorOptions options;
     MonitorSources sources;
     std::optional<HttpServer> server;
@@ -213,7 +215,7 @@ struct Monitor::Impl {
     std::uint64_t leases_lost = 0;
 };
 
-Monitor::Monitor(asio::any_io_executor executor, DbExecutor& writer, DbExecutor& reader, RedisClient& events,
+Monitor::Monitor(asio::any_io_executor executor, DbExecutor& writer, DbExecutor& reader, RedisLink& events,
                  MonitorOptions options, MonitorSources sources)
     : impl_(std::make_unique<Impl>(std::move(executor), writer, reader, events, std::move(options),
                                    std::move(sources))) {}

@@ -12,7 +12,7 @@
 
 #include "sidecar/io/db_executor.h"
 #include "sidecar/io/http_server.h"
-#include "sidecar/io/redis_client.h"
+#include "sidecar/io/redis_link.h"
 #include "sidecar/metrics.h"
 #include "sidecar/store/owned_parts.h"
 #include "sidecar/vitals.h"
@@ -30,14 +30,14 @@ struct MonitorSources {
     std::function<Vitals()> vitals;  // but for what the store and the streams are asked for here
     std::function<OwnedPartsPtr()> owned;
     std::function<std::vector<std::string>()> held_back;  // webhooks whose due deliveries may not start
-    std::function<BreakerCounts()> breakers;              // empty: there are none
-    const IngestCounters& ingest;
+    std::function<BreakerCounts()> breakers;
+    std::function<IngestTotals()> ingest;
     const DispatcherCounters& dispatcher;
 };
 
 class Monitor {
  public:
-    Monitor(boost::asio::any_io_executor executor, DbExecutor& writer, DbExecutor& reader, RedisClient& events,
+    Monitor(boost::asio::any_io_executor executor, DbExecutor& writer, DbExecutor& reader, RedisLink& events,
             MonitorOptions options, MonitorSources sources);
     ~Monitor();
 

@@ -5,13 +5,13 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
-#include <optional>
 
 #include "common/event_record.h"
 #include "common/resp.h"
 #include "common/rfc3339.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
+#include "sidecar/io/redis_link.h"
 
 namespace headgate {
 namespace json = boost::json;
@@ -19,32 +19,37 @@ namespace {
 
 constexpr std::chrono::milliseconds kRedisTimeout{3'000};
 
-using Replies = std::vector<RedisReplyPtr>;
+using Replies = std::vector<Result<RedisReplies>>;
 
 // XLEN and XINFO GROUPS of each shard, two replies each.
-boost::asio::awaitable<Result<Replies>> ask(RedisClient& redis, const Config& config) {
-    std::string commands;
-    RespWriter writer(commands);
+boost::asio::awaitable<Replies> ask(RedisLink& redis, const Config& config) {
+    std::vector<RedisCommands> all;
     for (int shard = 0; shard < config.redis_shards; ++shard) {
-        const std::string key = stream_key(config.redis_prefix, shard);
-        writer.command("XLEN", key).command("XINFO", "GROUPS", key);
+        RedisCommands commands{stream_key(config.redis_prefix, shard), {}, 2};
+        RespWriter(commands.bytes).command("XLEN", commands.key).command("XINFO", "GROUPS", commands.key);
+        all.push_back(std::move(commands));
     }
-    co_return co_await redis.send(std::move(commands), 2 * static_cast<std::size_t>(config.redis_shards));
+    co_return co_await redis.send_each(std::move(all));
 }
 
+// One result for each shard.
 Result<Replies> ask_redis(const Config& config) {
     auto address = events_redis(config);
     if (!address) return tl::unexpected(address.error());
     boost::asio::io_context io(1);
-    RedisClient redis(io.get_executor(), *address, kRedisTimeout);
-    std::optional<Result<Replies>> answer;
-    boost::asio::co_spawn(io, ask(redis, config), [&](const std::exception_ptr& thrown, auto replies) {
-        if (!thrown) answer = std::move(replies);
-        redis.close();
+    auto redis = make_redis_link(io.get_executor(), *address, kRedisTimeout);
+    Replies answers;
+    boost::asio::co_spawn(io, ask(*redis, config), [&](const std::exception_ptr& thrown, auto replies) {
+        if (!thrown) answers = std::move(replies);
+        redis->close();
     });
     io.run();
-    if (!answer) return fail(ErrorCode::kUnavailable, "Redis did not answer");
-    return std::move(*answer);
+    if (answers.size() != static_cast<std::size_t>(config.redis_shards))
+        return fail(ErrorCode::kUnavailable, "Redis did not answer");
+    for (const auto& answer : answers) {
+        if (!answer) return tl::unexpected<Error>(answer.error());
+    }
+    return answers;
 }
 
 // Entries that our group has been given and has not acknowledged. A stream or group that is not there has none.
@@ -83,11 +88,11 @@ Result<void> list(const Invocation& invocation) {
             row.emplace("epoch", lease->epoch);
             row.emplace("lease_until", rfc3339_format(lease->until));
         }
-        const auto place = 2 * static_cast<std::size_t>(shard);
-        const redisReply& length = *(*replies)[place];
+        const RedisReplies& of_shard = *(*replies)[static_cast<std::size_t>(shard)];
+        const redisReply& length = *of_shard[0];
         if (length.type == REDIS_REPLY_INTEGER) {
             // Acknowledged entries are deleted: what is there is pending, or has not been read yet.
-            const std::int64_t pending = pending_of(*(*replies)[place + 1]);
+            const std::int64_t pending = pending_of(*of_shard[1]);
             row.emplace("length", length.integer);
             row.emplace("pending", pending);
             row.emplace("lag", std::max<std::int64_t>(length.integer - pending, 0));

@@ -22,9 +22,10 @@ sub new ($class, $t, $sidecar) {
     return $self;
 }
 
-# A publisher under way; finish_publisher() gives its summary.
+# A publisher under way; finish_publisher() gives its summary. url; until (a file), concurrency (32).
 sub start_publisher ($self, %args) {
     my @options = $args{until} ? ('--until', $args{until}, '--retry') : ();
+    push @options, '--concurrency', $args{concurrency} if $args{concurrency};
     return $self->{t}->start(
         name => 'publisher', command => [
             'node', "$self->{clients}/publish.mjs", '--url', $args{url}, '--key', $self->{sidecar}->api_key, '--out', $self->{sent}, @options,
@@ -82,7 +83,9 @@ sub account ($self) {
     my (%rows, %stored, %received, @wrong);
     my ($received, $verified, $duplicates) = (0, 0, 0);
 
-    for my $row ($self->{sidecar}->sql('SELECT id, type, source, hex(payload) AS payload FROM events')) {
+    for my $list ($self->{sidecar}->sql_lists('SELECT id, type, source, hex(payload) FROM events')) {
+        my $row = {};
+        $row->@{qw(id type source payload)} = @$list;
         next if !$sent{ $row->{id} };
         $rows{ $row->{id} }++;
         $stored{ $row->{id} } = sha256_hex(pack 'H*', $row->{payload});
