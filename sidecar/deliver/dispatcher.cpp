@@ -17,13 +17,13 @@
 #include <unordered_map>
 #include <utility>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/deliver/attempt.h"
 #include "sidecar/deliver/lanes.h"
 #include "sidecar/deliver/memory_quota.h"
 #include "sidecar/deliver/store_round.h"
 #include "sidecar/deliver/target_load.h"
 #include "sidecar/deliver/wake_signal.h"
-#include "sidecar/io/failpoint.h"
 #include "sidecar/io/wall_clock.h"
 #include "sidecar/store/lane.h"
 
@@ -235,6 +235,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
                                     *request.body, options.user_agent, flight->started_at});
         request.headers = std::move(headers.lines);
         flight->request_headers = std::move(headers.redacted);
+        failpoint("after_claim_before_send");
         http->submit(std::move(request), [self = shared_from_this(), flight](HttpResponse response) {
             self->complete(*flight, std::move(response));
         });
@@ -244,7 +245,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
         if (http == nullptr) {
             return;
         }
-        HEADGATE_FAILPOINT("after_send_before_record");
+        failpoint("after_send_before_record");
         const double place = static_cast<double>(random() - std::minstd_rand::min()) /
                              static_cast<double>(std::minstd_rand::max() - std::minstd_rand::min());
         AttemptRecord attempt = record_attempt(flight, std::move(response), wall_clock_ms(), place);

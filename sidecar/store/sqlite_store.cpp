@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "common/hmac.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/migrations.h"
 
 namespace headgate {
@@ -191,6 +192,7 @@ Result<LeaseView> SqliteStore::renew_leases(const LeaseRound& round) {
         }
         view.instances = 1;
         view.shards = lease_all("shard", round.shards, round);
+        failpoint("in_renew");
         view.lanes = lease_all("lane", round.lanes, round);
         return view;
     });
