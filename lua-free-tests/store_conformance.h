@@ -25,6 +25,8 @@ class StoreFactory {
     virtual std::unique_ptr<Store> open() = 0;
     // Everything that the engine keeps, as bytes: no secret may be in it.
     virtual std::string raw_bytes() = 0;
+    // As if everybody who holds a lease had died long ago. An engine of one instance lets the next one take all at once.
+    virtual void expire_leases() {}
 };
 using MakeFactory = std::unique_ptr<StoreFactory> (*)();
 inline MakeFactory make_factory = nullptr;  // set by the engine's main()

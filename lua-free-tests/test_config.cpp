@@ -84,7 +84,7 @@ void test_config_keys_defaults_are_those_of_the_structure(void**) {
         ok = ok && !key.help.empty() && !key.type.empty();
     }
     assert_true(ok);
-    assert_int_equal(headgate::config_keys().size(), 20);
+    assert_int_equal(headgate::config_keys().size(), 21);
 }
 
 void test_load_config_unknown_key_names_line_and_nearest(void**) {
@@ -187,6 +187,7 @@ void test_guard_options_block_own_ports_on_every_interface(void**) {
     Config config;
     config.http_listen = "0.0.0.0:8480";
     config.redis_url = config.redis_keys_url = "redis://127.0.0.1:6399";
+    config.store_url = "postgresql://headgate@127.0.0.1:6432/headgate";
     config.security_allow_networks = {*headgate::parse_network("0.0.0.0/0"), *headgate::parse_network("::/0")};
     headgate::TargetGuard guard(headgate::guard_options(config));
     ifaddrs* interfaces = nullptr;
@@ -197,7 +198,7 @@ void test_guard_options_block_own_ports_on_every_interface(void**) {
         char text[INET_ADDRSTRLEN];
         inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(each->ifa_addr)->sin_addr, text, sizeof text);
         auto address = *headgate::parse_ip(text);
-        for (std::uint16_t port : {std::uint16_t{8480}, std::uint16_t{6399}})
+        for (std::uint16_t port : {std::uint16_t{8480}, std::uint16_t{6399}, std::uint16_t{6432}})
             assert_true(guard.check(address, port, false, {"*"}) == headgate::TargetVerdict::kBlockedAddress);
         assert_true(guard.check(address, 9000, false, {"*"}) == headgate::TargetVerdict::kAllowed);
         ++checked;

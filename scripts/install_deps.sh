@@ -20,16 +20,16 @@ packages_of_group() {
     case $1 in
         build) echo "g++ make cmake ninja-build pkg-config nginx nginx-dev libhiredis-dev libjansson-dev libssl-dev
                      libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libcurl4-openssl-dev
-                     libsqlite3-dev libspdlog-dev libcli11-dev libtoml11-dev libexpected-dev" ;;
+                     libsqlite3-dev libpq-dev libspdlog-dev libcli11-dev libtoml11-dev libexpected-dev" ;;
         run) echo "nginx redis-server curl" ;;
-        test) echo "libcmocka-dev libsimdjson-dev sqlite3 curl perl wrk binutils $(node_packages)" ;;
+        test) echo "libcmocka-dev libsimdjson-dev sqlite3 postgresql curl perl wrk binutils $(node_packages)" ;;
         tidy) echo "clang-tidy clang-format" ;;
         bench) echo "wrk redis-tools libnginx-mod-http-lua lua-cjson $(node_packages)" ;;
         fuzz) echo "clang-14 libclang-rt-14-dev" ;;
         valgrind) echo "valgrind" ;;
         root) echo "debootstrap" ;;
         runtime) echo "nginx ca-certificates libhiredis0.14 libjansson4 libssl3 libboost-json1.81.0
-                       libboost-url1.81.0 libcurl4 libsqlite3-0 libspdlog1.10" ;;
+                       libboost-url1.81.0 libcurl4 libsqlite3-0 libpq5 libspdlog1.10" ;;
         *) echo "install_deps.sh: unknown group '$1'" >&2; return 2 ;;
     esac
 }

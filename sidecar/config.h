@@ -24,6 +24,7 @@ struct Config {
     int redis_shards = 8;
     // [store]
     std::string store_url;
+    std::string store_password_file;
     // [http]
     std::string http_listen = "127.0.0.1:8787";
     std::string http_public_url;

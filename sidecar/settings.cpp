@@ -11,6 +11,7 @@
 #include "common/api_key.h"
 #include "common/limits.h"
 #include "sidecar/base/text.h"
+#include "sidecar/store/open_store.h"
 
 namespace headgate {
 namespace {
@@ -143,6 +144,12 @@ TargetGuardOptions guard_options(const Config& config) {
         if (std::any_of(redis.begin(), redis.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
             add_never(options, own, static_cast<std::uint16_t>(*port));
     }
+    for (const auto& [host, port] : store_addresses(config.store_url)) {
+        auto database = resolve(host);
+        add_never(options, database, port);
+        if (std::any_of(database.begin(), database.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
+            add_never(options, own, port);
+    }
     if (auto listen = parse_host_port(config.http_listen)) {
         bool any = listen->host == "0.0.0.0" || listen->host == "::" || listen->host == "*";
         add_never(options, any ? own : resolve(listen->host), listen->port);
@@ -152,13 +159,24 @@ TargetGuardOptions guard_options(const Config& config) {
 
 bool is_shared_store(const Config& config) { return !config.store_url.starts_with("sqlite:"); }
 
-Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
-                                                     StoreUse use) {
+Result<StoreOptions> store_options(const Config& config, const std::string& master_key) {
     StoreOptions options;
     options.url = config.store_url;
     options.master_key = master_key;
-    options.exclusive = use == StoreUse::kServe;
-    return open_store(options);
+    if (!config.store_password_file.empty()) {
+        auto password = read_secret_file(config.store_password_file);
+        if (!password) return tl::unexpected(password.error());
+        options.password = *password;
+    }
+    return options;
+}
+
+Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
+                                                     StoreUse use) {
+    auto options = store_options(config, master_key);
+    if (!options) return tl::unexpected(options.error());
+    options->exclusive = use == StoreUse::kServe;
+    return open_store(*options);
 }
 
 }  // namespace headgate

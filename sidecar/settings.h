@@ -32,13 +32,15 @@ struct Secrets {
 [[nodiscard]] Result<RedisAddress> events_redis(const Config& config);
 [[nodiscard]] Result<RedisAddress> keys_redis(const Config& config);
 
-// The ceiling of networks, and our own Redis and API, which no webhook may reach: host names
+// The ceiling of networks, and our own Redis, store and API, which no webhook may reach: host names
 // are resolved, and this machine's addresses listed, now.
 [[nodiscard]] TargetGuardOptions guard_options(const Config& config);
 
 // Can the store have other instances of `serve`? SQLite's file lock allows one.
 [[nodiscard]] bool is_shared_store(const Config& config);
 
+// With the password of store.password_file.
+[[nodiscard]] Result<StoreOptions> store_options(const Config& config, const std::string& master_key);
 enum class StoreUse : std::uint8_t { kServe, kBeside };  // kBeside: another process may hold it
 [[nodiscard]] Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
                                                                    StoreUse use);

@@ -104,11 +104,10 @@ void check_store(const Config& config, Findings& findings) {
     }
     auto master_key = load_master_key(config);
     if (!master_key) return;  // told already
-    StoreOptions options;
-    options.url = config.store_url;
-    options.master_key = *master_key;
-    options.read_only = true;
-    auto store = open_store(options);
+    auto options = store_options(config, *master_key);
+    if (!options) return findings.problem("store.password_file", options.error().message);
+    options->read_only = true;
+    auto store = open_store(*options);
     if (!store) return findings.problem("store.url", store.error().message);
     auto version = (*store)->schema_version();
     if (!version) return findings.problem("store.url", version.error().message);

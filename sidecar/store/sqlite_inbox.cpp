@@ -1,31 +1,8 @@
 // Events as their organization reads them: one, the inbox, the acknowledgement.
 #include "sidecar/store/sqlite_store.h"
 
-// The columns that read_event expects, in its order.
-#define HEADGATE_EVENT_COLUMNS                                                                                     \
-    "id, organization_id, key_id, type, source, payload, ordering_key, traceparent, via, status, seq, created_at," \
-    " updated_at"
-
 namespace headgate {
 namespace {
-
-Event read_event(const SqliteQuery& row) {
-    Event event;
-    event.id = row.text(0);
-    event.org = row.text(1);
-    event.key_id = row.text(2);
-    event.type = row.text(3);
-    event.source = row.text(4);
-    event.payload = row.text(5);
-    event.ordering_key = row.text(6);
-    event.traceparent = row.text(7);
-    event.via = row.text(8);
-    event.status = row.text(9);
-    event.seq = row.number(10);
-    event.created_at = row.number(11);
-    event.updated_at = row.number(12);
-    return event;
-}
 
 constexpr const char* kSelectEvent =
     "SELECT " HEADGATE_EVENT_COLUMNS " FROM events WHERE id = ? AND organization_id = ?";

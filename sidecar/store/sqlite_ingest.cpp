@@ -1,8 +1,6 @@
 // The persist transaction: a batch of stream entries becomes events, deliveries and ledger rows.
 // Input: ingest/ingest_batch. Output: what the dispatcher may send. The hot path of the store: every
 // statement is prepared once, and each event costs one INSERT and one more for each delivery.
-#include <openssl/rand.h>
-
 #include <algorithm>
 #include <array>
 #include <exception>
@@ -11,6 +9,7 @@
 #include "common/event_id.h"
 #include "sidecar/base/failpoint.h"
 #include "sidecar/store/event_bytes.h"
+#include "sidecar/store/id_source.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/store/sqlite_store.h"
 #include "sidecar/store/system_events.h"
@@ -31,29 +30,6 @@ constexpr const char* kSelectHead =
 constexpr const char* kInsertQuarantine =
     "INSERT INTO quarantine (shard, stream_id, reason, bytes, created_at) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT DO NOTHING";
-
-// UUIDv7 ids with the randomness of many fetched at once.
-class IdSource {
- public:
-    explicit IdSource(TimeMs now) : now_(now) {}
-    std::string_view next() {
-        if (used_ == random_.size()) refill();
-        uuid7_format(now_, random_[used_++], text_);
-        return {text_, kEventIdBytes};
-    }
-
- private:
-    void refill() {
-        if (RAND_bytes(random_[0].data(), static_cast<int>(sizeof random_)) != 1) {
-            throw SqliteError({ErrorCode::kUnavailable, "OpenSSL has no randomness"});
-        }
-        used_ = 0;
-    }
-    TimeMs now_;
-    std::array<std::array<unsigned char, 10>, 64> random_{};
-    std::size_t used_ = 64;
-    char text_[kEventIdBytes];
-};
 
 }  // namespace
 
@@ -211,7 +187,7 @@ class SqlitePersist {
         const bool is_claimed = batch_.claim && !is_blocked && !org.is_suspended && lanes_.holds(match.webhook_id) &&
                                 batch_.claim(match.webhook_id);
         const std::string_view state = is_blocked ? "blocked" : is_claimed ? "in_flight" : "queued";
-        std::string_view id = ids_.next();
+        std::string id = ids_.next();
         db_.execute(kInsertDelivery, id, event.org, match.webhook_id, event.id, state, batch_.now, org.generation,
                     lane_of(match.webhook_id), is_ordered ? event.ordering_key : std::string_view(), position.shard,
                     static_cast<std::int64_t>(position.ms), static_cast<std::int64_t>(position.seq), batch_.now,

@@ -1,69 +1,7 @@
 // Organizations, API keys, and what of them is still to be projected to Redis.
-#include <algorithm>
-
 #include "sidecar/store/sqlite_store.h"
 
-// The columns that read_key expects, in its order.
-#define HEADGATE_KEY_COLUMNS                                                                                          \
-    "id, key_hash, key_prefix, organization_id, coalesce(user_id, ''), name, description, scopes, allowed_ips, plan," \
-    " limits, expires_at, last_used_at, usage_count, is_active, created_at, updated_at"
-
 namespace headgate {
-namespace {
-
-// Lists are one string separated by spaces in the program and in Redis, and a JSON array in the table.
-std::string json_of_words(std::string_view words) {
-    std::vector<std::string> items;
-    while (!words.empty()) {
-        std::size_t end = std::min(words.find(' '), words.size());
-        if (end > 0) items.emplace_back(words.substr(0, end));
-        words.remove_prefix(std::min(end + 1, words.size()));
-    }
-    return to_json_list(items);
-}
-
-std::string words_of_json(std::string_view json) {
-    std::string words;
-    for (const std::string& item : from_json_list(json)) {
-        if (!words.empty()) words += ' ';
-        words += item;
-    }
-    return words;
-}
-
-ApiKey read_key(const SqliteQuery& row) {
-    ApiKey key;
-    key.id = row.text(0);
-    key.key_hash = row.text(1);
-    key.key_prefix = row.text(2);
-    key.org = row.text(3);
-    key.user_id = row.text(4);
-    key.name = row.text(5);
-    key.description = row.text(6);
-    key.scopes = words_of_json(row.view(7));
-    key.allowed_ips = words_of_json(row.view(8));
-    key.plan = row.text(9);
-    key.limits = row.text(10);
-    key.expires_at = row.optional_number(11);
-    key.last_used_at = row.optional_number(12);
-    key.usage_count = row.number(13);
-    key.is_active = row.number(14) != 0;
-    key.created_at = row.number(15);
-    key.updated_at = row.number(16);
-    return key;
-}
-
-Organization read_org(const SqliteQuery& row) {
-    return {.id = row.text(0),
-            .name = row.text(1),
-            .plan = row.text(2),
-            .is_suspended = row.number(3) != 0,
-            .allow_networks = from_json_list(row.view(4)),
-            .created_at = row.number(5),
-            .updated_at = row.number(6)};
-}
-
-}  // namespace
 
 // ---- organizations --------------------------------------------------------------------------
 
@@ -80,9 +18,9 @@ Result<void> SqliteStore::create_org(const Organization& org) {
 Result<std::vector<Organization>> SqliteStore::list_orgs() {
     return guarded([&] {
         std::vector<Organization> orgs;
-        auto rows = db_.query(
-            "SELECT id, name, plan, is_suspended, allow_networks, created_at, updated_at FROM organizations"
-            " WHERE deleted_at IS NULL ORDER BY id");
+        auto rows = db_.query("SELECT " HEADGATE_ORG_COLUMNS
+                              " FROM organizations"
+                              " WHERE deleted_at IS NULL ORDER BY id");
         while (rows.step()) orgs.push_back(read_org(rows));
         return orgs;
     });
@@ -90,10 +28,10 @@ Result<std::vector<Organization>> SqliteStore::list_orgs() {
 
 Result<Organization> SqliteStore::get_org(std::string_view id) {
     return guarded([&] {
-        auto row = db_.query(
-            "SELECT id, name, plan, is_suspended, allow_networks, created_at, updated_at FROM organizations"
-            " WHERE id = ? AND deleted_at IS NULL",
-            id);
+        auto row = db_.query("SELECT " HEADGATE_ORG_COLUMNS
+                             " FROM organizations"
+                             " WHERE id = ? AND deleted_at IS NULL",
+                             id);
         if (!row.step()) throw_not_found("organization", id);
         return read_org(row);
     });

@@ -28,13 +28,6 @@ Delivery read_delivery(const SqliteQuery& row) {
             .updated_at = row.number(10)};
 }
 
-AttemptOutcome outcome_of(std::string_view name) {
-    if (name == "success") return AttemptOutcome::kSuccess;
-    if (name == "retry") return AttemptOutcome::kRetry;
-    if (name == "dead") return AttemptOutcome::kDead;
-    return name == "cancelled" ? AttemptOutcome::kCancelled : AttemptOutcome::kInterrupted;
-}
-
 // The smallest id that a time can have: ids are made with their row's creation time.
 std::string id_floor(TimeMs at) {
     char text[kEventIdBytes];

@@ -11,22 +11,6 @@
 namespace headgate {
 namespace {
 
-std::string_view outcome_name(AttemptOutcome outcome) {
-    switch (outcome) {
-        case AttemptOutcome::kSuccess:
-            return "success";
-        case AttemptOutcome::kRetry:
-            return "retry";
-        case AttemptOutcome::kDead:
-            return "dead";
-        case AttemptOutcome::kCancelled:
-            return "cancelled";
-        case AttemptOutcome::kInterrupted:
-            break;
-    }
-    return "interrupted";
-}
-
 // What an attempt makes of its delivery.
 struct Outcome {
     std::string_view state, status;
@@ -34,7 +18,7 @@ struct Outcome {
     std::optional<TimeMs> due_at = std::nullopt;
 };
 
-Outcome outcome_of(const AttemptRecord& attempt, std::int64_t attempts_before, std::string_view status_before) {
+Outcome result_of(const AttemptRecord& attempt, std::int64_t attempts_before, std::string_view status_before) {
     switch (attempt.outcome) {
         case AttemptOutcome::kSuccess:
             return {"success", "success"};
@@ -73,7 +57,7 @@ class SqliteResults {
         insert_attempt(attempt);
         const std::string_view state = row.view(1);
         if (state == "success" || state == "dead" || state == "cancelled") return;
-        const Outcome outcome = outcome_of(attempt, row.number(4), row.view(2));
+        const Outcome outcome = result_of(attempt, row.number(4), row.view(2));
         db_.execute(
             "UPDATE deliveries SET state = ?, status = ?, attempts = attempts + ?, due_at = coalesce(?, due_at),"
             " updated_at = ? WHERE rowid = ?",

@@ -5,9 +5,6 @@
 #include <sys/file.h>
 #include <unistd.h>
 
-#include <boost/json/array.hpp>
-#include <boost/json/parse.hpp>
-#include <boost/json/serialize.hpp>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
@@ -15,13 +12,12 @@
 #include "common/hmac.h"
 #include "sidecar/base/failpoint.h"
 #include "sidecar/store/migrations.h"
+#include "sidecar/store/open_store.h"
 
 namespace headgate {
 namespace {
 
 constexpr std::string_view kUrlScheme = "sqlite:";
-constexpr const char* kMasterKeyPlace = "settings|value|master_key_check";
-constexpr std::string_view kMasterKeyText = "headgate";
 
 TimeMs wall_clock_ms() {
     return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
@@ -54,10 +50,9 @@ SqliteStore::FileLock::~FileLock() {
     if (fd_ >= 0) ::close(fd_);  // and the lock with it; the file stays, as unlinking it would race
 }
 
-Result<std::unique_ptr<Store>> open_store(const StoreOptions& options) {
-    if (!options.url.starts_with(kUrlScheme) || options.url.size() == kUrlScheme.size()) {
-        return fail(ErrorCode::kInvalidArgument,
-                    "store.url must be sqlite:/path/to/file.db, not \"" + options.url + "\"");
+Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options) {
+    if (options.url.size() <= kUrlScheme.size()) {
+        return fail(ErrorCode::kInvalidArgument, "store.url must name a file: sqlite:/path/to/file.db");
     }
     std::string path = options.url.substr(kUrlScheme.size());
     auto secrets = SecretBox::make(options.master_key, options.previous_master_keys);
@@ -228,21 +223,6 @@ Result<Store::Totals> SqliteStore::totals() {
 
 Result<void> SqliteStore::ping() {
     return guarded([&] { db_.query("SELECT generation FROM organizations LIMIT 1").step(); });
-}
-
-// ---- list columns ---------------------------------------------------------------------------
-
-std::string to_json_list(const std::vector<std::string>& items) {
-    boost::json::array array;
-    for (const std::string& item : items) array.emplace_back(item);
-    return boost::json::serialize(array);
-}
-
-std::vector<std::string> from_json_list(std::string_view text) {
-    std::vector<std::string> items;
-    boost::json::value parsed = boost::json::parse(text);  // throws on what is not JSON: a corrupt row
-    for (const boost::json::value& item : parsed.as_array()) items.emplace_back(item.as_string());
-    return items;
 }
 
 }  // namespace headgate

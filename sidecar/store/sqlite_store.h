@@ -12,18 +12,11 @@
 #include <type_traits>
 #include <utility>
 
+#include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
 #include "sidecar/store/sqlite_parts.h"
 #include "sidecar/store/sqlite_statement.h"
 #include "sidecar/store/store.h"
-
-// The columns that SqliteStore::read_webhook expects, in its order.
-#define HEADGATE_WEBHOOK_COLUMNS                                                                                 \
-    "id, organization_id, name, description, url, events, event_filters, headers, content_type, payload_format," \
-    " ordering, timeout_ms, max_in_flight, retry_count, retry_schedule_ms, retry_delay_ms, backoff_multiplier,"  \
-    " is_active, disabled_reason, version, last_triggered_at, total_deliveries, failed_deliveries, created_at,"  \
-    " updated_at, body_template, ordering_policy, rate, signature_style, ed25519_seed, failing_since_at"
-#define HEADGATE_WEBHOOK_COLUMN_COUNT 31
 
 namespace headgate {
 
@@ -238,16 +231,6 @@ class SqliteStore final : public Store {
     friend class SqliteResults;
 };
 
-// JSON arrays of strings, as the list columns hold them.
-[[nodiscard]] std::string to_json_list(const std::vector<std::string>& items);
-[[nodiscard]] std::vector<std::string> from_json_list(std::string_view text);
-// Where a secret stands: the associated data that it is sealed with.
-[[nodiscard]] inline std::string webhook_place(std::string_view column, std::string_view webhook_id) {
-    return "webhooks|" + std::string(column) + "|" + std::string(webhook_id);
-}
-[[nodiscard]] inline std::string secret_place(std::string_view secret_id) {
-    return "webhook_secrets|secret|" + std::string(secret_id);
-}
 [[noreturn]] inline void throw_lease_lost(const char* kind, int part) {
     throw SqliteError(
         {ErrorCode::kLeaseLost, std::string("the lease of ") + kind + " " + std::to_string(part) + " is not held"});

@@ -1,58 +1,21 @@
 // Changes of webhooks. Every change of what is subscribed, or of how it is sent, raises the organization's generation
 // in the same transaction, so that the next persist transaction and the dispatcher read it.
-#include <boost/json/array.hpp>
-#include <boost/json/serialize.hpp>
 
 #include "common/event_id.h"
 #include "sidecar/store/sqlite_store.h"
 #include "sidecar/store/system_events.h"
 
 namespace headgate {
-namespace {
-
-std::string_view format_name(PayloadFormat format) {
-    switch (format) {
-        case PayloadFormat::kStandard:
-            return "standard";
-        case PayloadFormat::kRaw:
-            return "raw";
-        case PayloadFormat::kTemplate:
-            return "template";
-        case PayloadFormat::kEnvelope:
-            break;
-    }
-    return "envelope";
-}
-
-std::string_view policy_name(OrderingPolicy policy) {
-    switch (policy) {
-        case OrderingPolicy::kSkip:
-            return "skip";
-        case OrderingPolicy::kBlock:
-            return "block";
-        case OrderingPolicy::kDead:
-            break;
-    }
-    return "dead";
-}
-
-std::string to_json_numbers(const std::vector<std::int64_t>& numbers) {
-    boost::json::array array(numbers.begin(), numbers.end());
-    return boost::json::serialize(array);
-}
-
-}  // namespace
-
 void SqliteStore::raise_generation(std::string_view org, TimeMs now) {
     db_.execute("UPDATE organizations SET generation = generation + 1, updated_at = ? WHERE id = ?", now, org);
 }
 
 std::string SqliteStore::sealed_headers(const Webhook& webhook) {
-    boost::json::array headers;
+    std::vector<std::pair<std::string, std::string>> headers;
     for (const auto& [name, value] : webhook.headers) {
-        headers.push_back(boost::json::array{name, seal(value, webhook_place("headers", webhook.id))});
+        headers.emplace_back(name, seal(value, webhook_place("headers", webhook.id)));
     }
-    return boost::json::serialize(headers);
+    return to_json_pairs(headers);
 }
 
 std::string SqliteStore::sealed_seed(const Webhook& webhook) {

@@ -1,67 +1,14 @@
 // Webhooks as they are read: rows, lists and counters. Next file: sqlite_webhook_changes.cpp.
-#include <boost/json/array.hpp>
-#include <boost/json/parse.hpp>
-
 #include "sidecar/store/sqlite_store.h"
 
 namespace headgate {
-namespace {
-
-PayloadFormat format_of(std::string_view name) {
-    if (name == "standard") return PayloadFormat::kStandard;
-    if (name == "raw") return PayloadFormat::kRaw;
-    return name == "template" ? PayloadFormat::kTemplate : PayloadFormat::kEnvelope;
-}
-
-OrderingPolicy policy_of(std::string_view name) {
-    if (name == "skip") return OrderingPolicy::kSkip;
-    return name == "block" ? OrderingPolicy::kBlock : OrderingPolicy::kDead;
-}
-
-}  // namespace
-
 Webhook SqliteStore::read_webhook(const SqliteQuery& row, WithSecrets with_secrets) {
-    Webhook webhook;
-    webhook.id = row.text(0);
-    webhook.org = row.text(1);
-    webhook.name = row.text(2);
-    webhook.description = row.text(3);
-    webhook.url = row.text(4);
-    webhook.events = from_json_list(row.view(5));
-    webhook.filters = row.text(6);
-    webhook.content_type = row.text(8);
-    webhook.payload_format = format_of(row.view(9));
-    webhook.ordering = row.text(10);
-    webhook.timeout_ms = row.number(11);
-    webhook.max_in_flight = static_cast<int>(row.number(12));
-    webhook.retry.max_retries = static_cast<int>(row.number(13));
-    boost::json::value schedule = boost::json::parse(row.view(14));
-    for (const boost::json::value& delay : schedule.as_array()) {
-        webhook.retry.schedule_ms.push_back(delay.to_number<std::int64_t>());
-    }
-    webhook.retry.retry_delay_ms = row.number(15);
-    webhook.retry.backoff_multiplier = row.real(16);
-    webhook.is_active = row.number(17) != 0;
-    webhook.disabled_reason = row.text(18);
-    webhook.version = row.number(19);
-    webhook.last_triggered_at = row.optional_number(20);
-    webhook.failure_count = row.number(22);
-    webhook.success_count = row.number(21) - webhook.failure_count;
-    webhook.created_at = row.number(23);
-    webhook.updated_at = row.number(24);
-    webhook.body_template = row.text(25);
-    webhook.ordering_policy = policy_of(row.view(26));
-    webhook.rate = row.text(27);
-    webhook.signature_style = row.text(28);
-    webhook.failing_since = row.optional_number(30);
+    Webhook webhook = read_webhook_columns(row);
     if (with_secrets == WithSecrets::kNo) return webhook;
 
     if (!row.view(29).empty()) webhook.ed25519_seed = open(row.view(29), webhook_place("ed25519_seed", webhook.id));
-    boost::json::value headers = boost::json::parse(row.view(7));
-    for (const boost::json::value& header : headers.as_array()) {
-        const boost::json::array& pair = header.as_array();
-        webhook.headers.emplace_back(std::string(pair.at(0).as_string()),
-                                     open(pair.at(1).as_string(), webhook_place("headers", webhook.id)));
+    for (auto& [name, value] : from_json_pairs(row.view(7))) {
+        webhook.headers.emplace_back(name, open(value, webhook_place("headers", webhook.id)));
     }
     auto secrets = db_.query(
         "SELECT id, secret, created_at, expires_at FROM webhook_secrets WHERE webhook_id = ?"

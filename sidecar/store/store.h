@@ -349,6 +349,7 @@ inline constexpr TimeMs kRevocationKeptMs = 30LL * 24 * 3600 * 1000;
 
 struct StoreOptions {
     std::string url;         // sqlite:/path/file.db or postgresql://…
+    std::string password;    // of PostgreSQL; replaces the URL's when not empty
     std::string master_key;  // 32 bytes, decoded
     // serve: hold the file lock for the life of the object. A process's second connection opens without it.
     bool exclusive = false;

@@ -1,56 +1,80 @@
-# A PostgreSQL server of the test's own: its files and its unix socket below the test's directory, no TCP, stopped by its
-# pid. It refuses to run as root, so that as root it runs as the user `postgres`.
+# A PostgreSQL server of the test's own: a directory, a unix socket and a loopback port, fsync on, and the same data after
+# a crash() and restart(). It refuses to run as root: then it runs as the user `postgres`.
 package Headgate::Postgres;
 use v5.36;
 
-use File::Temp qw(tempdir);
-
-# Dies where it is not installed.
-sub start ($class, $t) {
-    my ($bin) = reverse sort glob '/usr/lib/postgresql/*/bin';
-    die "PostgreSQL is not installed\n" if !$bin;
-    my $as = [];
-    # The path of a unix socket is limited to 107 bytes, and the user `postgres` must be able to reach it.
-    my $dir = tempdir('headgate-pg-XXXXXX', TMPDIR => 1, CLEANUP => 1);
+# Options: name (postgres), extra (words of its command line).
+sub start ($class, $t, %args) {
+    my $name = $args{name} // 'postgres';
+    my $self = bless {
+        t => $t, name => $name, dir => $t->dir($name), port => $t->port, log => $t->path("$name.log"),
+        extra => $args{extra} // [],
+    }, $class;
+    ($self->{bin}) = reverse sort { ($a =~ /(\d+)/)[0] <=> ($b =~ /(\d+)/)[0] } glob '/usr/lib/postgresql/*/bin';
+    die 'no PostgreSQL server is installed (Debian package postgresql)' if !$self->{bin};
     if ($> == 0) {
-        my ($uid, $gid) = (getpwnam 'postgres')[2, 3];
-        die "there is no user postgres\n" if !defined $uid;
-        chown $uid, $gid, $dir or die "chown $dir: $!";
-        $as = ['setpriv', "--reuid=$uid", "--regid=$gid", '--clear-groups'];
+        my (undef, undef, $uid, $gid) = getpwnam 'postgres' or die 'there is no user postgres';
+        chown $uid, $gid, $self->{dir} or die "chown $self->{dir}: $!";
+        $self->open_way($self->{dir});
     }
-    my $self = bless { t => $t, dir => $dir, bin => $bin, as => $as }, $class;
-    my $made = $t->start(
-        name => 'initdb', log => $t->path('initdb.log'),
-        command => [@$as, "$bin/initdb", '-D', "$dir/data", '-U', 'headgate', '-A', 'trust', '-E', 'UTF8', '--locale=C', '-N'],
+    my @initdb = ($self->as_user, "$self->{bin}/initdb", '-D', "$self->{dir}/data", qw(-U headgate -A trust -E UTF8 --locale=C -N));
+    my $said = qx{cd / && @initdb 2>&1};
+    die "initdb: $said" if $? != 0;
+    return $self->restart;
+}
+
+# Those above a temporary directory may be root's alone.
+sub open_way ($self, $dir) {
+    while ($dir =~ s{/[^/]+\z}{} && $dir ne '' && $dir ne '/tmp') {
+        my $mode = (stat $dir)[2] & 07777;
+        chmod $mode | 0111, $dir if ($mode & 0111) != 0111;
+    }
+}
+
+sub as_user ($self) { $> == 0 ? qw(runuser -u postgres --) : () }
+
+sub port ($self)    { $self->{port} }
+sub process ($self) { $self->{process} }
+sub url ($self, $database = 'postgres') { "postgresql://headgate\@127.0.0.1:$self->{port}/$database" }
+
+# Starts it, again after stop() or crash(), and waits until it answers.
+sub restart ($self) {
+    my $t = $self->{t};
+    $t->forget($self->{process}) if $self->{process};
+    my @server = (
+        "$self->{bin}/postgres", '-D', "$self->{dir}/data", '-p', $self->{port}, '-k', '',
+        map { ('-c', $_) } 'listen_addresses=127.0.0.1', 'shared_buffers=32MB', 'max_connections=60', $self->{extra}->@*
     );
-    $made->wait(60) && $made->status == 0 or $t->die_with_logs('initdb failed');
-    $t->forget($made);
-    $self->{process} = $t->start(
-        name => 'postgres', stop_signal => 'QUIT', log => $t->path('postgres.log'), command => [
-            @$as, "$bin/postgres", '-D', "$dir/data", '-k', $dir, '-c', 'listen_addresses=', '-c', 'shared_buffers=32MB',
-            '-c', 'max_connections=60', '-c', 'fsync=off', '-c', 'timezone=UTC',
-        ],
+    # setpriv takes our place, so that the process is the server itself and no shell in between.
+    my @user = $> == 0 ? qw(setpriv --reuid=postgres --regid=postgres --init-groups --) : ();
+    $self->{process} = $t->start(name => $self->{name}, command => [@user, @server], log => $self->{log}, stop_signal => 'INT', stop_seconds => 30);
+    $t->wait_for(
+        "$self->{name} to answer",
+        sub {
+            $t->die_with_logs("$self->{name} ended at start") if !$self->{process}->alive;
+            return system("$self->{bin}/pg_isready -q -U headgate -h 127.0.0.1 -p $self->{port}") == 0;
+        },
+        60
     );
-    $t->wait_for('postgres to answer', sub { defined eval { $self->sql('SELECT 1', 'postgres') } }, 30);
-    $self->sql('CREATE DATABASE headgate', 'postgres');
     return $self;
 }
 
-sub process ($self) { $self->{process} }
-sub url ($self) { "postgresql://headgate@/headgate?host=$self->{dir}" }
+# SIGINT ends it fast; SIGTERM would wait for its clients.
+sub stop ($self) { $self->{process}->stop }
+# SIGQUIT: every process of it ends at once, nothing is written, and the next start recovers from the log. After a SIGKILL
+# of the first process the others live on for a moment, and hold back the next start.
+sub crash ($self) {
+    $self->{process}->signal('QUIT');
+    $self->{process}->wait(30);
+}
 
 # What psql prints: rows in lines, columns separated by |.
-sub sql ($self, $query, $database = 'headgate') {
-    my @command = ("$self->{bin}/psql", '-h', $self->{dir}, '-U', 'headgate', '-X', '-q', '-At', '-v', 'ON_ERROR_STOP=1', '-c', $query, $database);
-    my $pid = open(my $pipe, '-|') // die "fork: $!";
-    if ($pid == 0) {
-        open STDERR, '>', '/dev/null';
-        exec @command or POSIX::_exit(127);
-    }
+sub sql ($self, $query, $database = 'postgres') {
+    my $pid = open(my $pipe, '-|', "$self->{bin}/psql", '-XAtq', '-v', 'ON_ERROR_STOP=1', '-c', $query, $self->url($database)) // die "psql: $!";
     local $/;
     my $said = <$pipe> // '';
-    close $pipe or die "psql failed: $query";
-    chomp $said;
+    close $pipe or die "psql: $query: exit $?";
+    $said =~ s{\n\z}{};
     return $said;
 }
 

@@ -1,0 +1,54 @@
+// The conformance suite's world on a PostgreSQL server of the test's own, and SQL beside the store.
+#pragma once
+
+#include "lua-free-tests/postgres_fixture.h"
+#include "lua-free-tests/store_conformance.h"  // last
+#include "sidecar/store/store.h"
+
+namespace headgate::conformance {
+
+inline const std::string kMasterKey(32, 'k');
+inline PostgresFixture* server = nullptr;
+
+inline StoreOptions options_of(const std::string& database) {
+    StoreOptions options;
+    options.url = server->url(database);
+    options.master_key = kMasterKey;
+    return options;
+}
+
+inline std::unique_ptr<Store> opened(const StoreOptions& options) {
+    auto store = open_store(options);
+    if (!store) throw std::runtime_error(store.error().message);
+    return std::move(*store);
+}
+
+// The migrated database without a row. A new one for each test would cost more than the test, and its WAL the restart.
+class PostgresFactory : public StoreFactory {
+ public:
+    PostgresFactory() : database_("migrated") {
+        (void)sql(
+            "SET session_replication_role = replica; DO $$ DECLARE name text; BEGIN FOR name IN SELECT "
+            "quote_ident(tablename)"
+            " FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('schema_migrations', 'settings')"
+            " LOOP EXECUTE 'DELETE FROM ' || name; END LOOP; END $$");
+    }
+    std::unique_ptr<Store> open() override { return opened(options_of(database_)); }
+    std::string raw_bytes() override {
+        return sql(
+            "SELECT string_agg(query_to_xml('SELECT * FROM ' || quote_ident(tablename), true, false, '')::text, '')"
+            " FROM pg_tables WHERE schemaname = 'public'");
+    }
+    void expire_leases() override { (void)sql("UPDATE instances SET until = 0; UPDATE leases SET until = 0"); }
+    [[nodiscard]] std::string sql(const std::string& statement) const { return server->sql(database_, statement); }
+    [[nodiscard]] const std::string& database() const { return database_; }
+
+ private:
+    std::string database_;
+};
+
+inline std::string sql(World& world, const std::string& statement) {
+    return static_cast<PostgresFactory&>(*world.factory).sql(statement);
+}
+
+}  // namespace headgate::conformance

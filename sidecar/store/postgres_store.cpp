@@ -1,0 +1,136 @@
+// Opening, migrations and counters; see postgres_store.h.
+#include "sidecar/store/postgres_store.h"
+
+#include <chrono>
+
+#include "common/hmac.h"
+#include "sidecar/store/migrations.h"
+#include "sidecar/store/open_store.h"
+
+namespace headgate {
+namespace {
+
+// Two programs that start together migrate one after the other. The number is ours alone: "headgate" as bytes.
+constexpr const char* kLockMigrations = "SELECT pg_advisory_xact_lock(7522537965574647653)";
+
+TimeMs wall_clock_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Store>> open_postgres_store(const StoreOptions& options) {
+    auto secrets = SecretBox::make(options.master_key, options.previous_master_keys);
+    if (!secrets) return tl::unexpected<Error>(secrets.error());
+    auto store = std::make_unique<PostgresStore>(
+        PgTarget{.url = options.url, .password = options.password, .read_only = options.read_only},
+        std::move(*secrets));
+    auto key_fits = store->check_master_key();
+    if (!key_fits) return tl::unexpected<Error>(key_fits.error());
+    return std::unique_ptr<Store>(std::move(store));
+}
+
+std::string PostgresStore::seal(std::string_view plain, const std::string& place) {
+    auto sealed = secrets_.seal(plain, place);
+    if (!sealed) throw PgError(sealed.error());
+    return std::move(*sealed);
+}
+
+std::string PostgresStore::open(std::string_view sealed, const std::string& place) {
+    auto plain = secrets_.open(sealed, place);
+    if (!plain) throw PgError({ErrorCode::kCorrupt, place + ": " + plain.error().message});
+    return std::move(*plain);
+}
+
+Result<void> PostgresStore::check_master_key() {
+    return guarded([&] {
+        if (!db_.query("SELECT 1 WHERE to_regclass('settings') IS NOT NULL").step()) return;
+        auto row = db_.query("SELECT value FROM settings WHERE name = 'master_key_check'");
+        if (!row.step()) return;
+        auto plain = secrets_.open(row.view(0), kMasterKeyPlace);
+        if (!plain || *plain != kMasterKeyText) {
+            throw PgError({ErrorCode::kInvalidArgument,
+                           "the master key is not the one that this store's secrets are encrypted with "
+                           "(security.master_key_file)"});
+        }
+    });
+}
+
+// ---- migrations -----------------------------------------------------------------------------
+
+Result<int> PostgresStore::schema_version() {
+    return guarded([&]() -> int {
+        if (!db_.query("SELECT 1 WHERE to_regclass('schema_migrations') IS NOT NULL").step()) return 0;
+        auto row = db_.query("SELECT coalesce(max(version), 0) FROM schema_migrations");
+        row.step();
+        return static_cast<int>(row.number(0));
+    });
+}
+
+Result<int> PostgresStore::migrate() {
+    // All of them in one transaction. Waiting for the other program, and the work itself, may take long.
+    return write([&]() -> int {
+        db_.send("SET LOCAL statement_timeout = 0");
+        db_.send("SET LOCAL lock_timeout = '15s'");
+        db_.send(kLockMigrations);
+        db_.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL,"
+            " sha256 TEXT NOT NULL, applied_at BIGINT NOT NULL)");
+        int known = static_cast<int>(postgres_migrations().size());
+        int applied_before = 0;
+        auto rows = db_.query("SELECT version, name, sha256 FROM schema_migrations ORDER BY version");
+        while (rows.step()) {
+            auto version = rows.number(0);
+            if (version > known) {
+                throw PgError({ErrorCode::kConflict, "the store's schema is version " + std::to_string(version) +
+                                                         ", newer than this program's " + std::to_string(known) +
+                                                         ": use the newer headgate"});
+            }
+            const Migration& migration = postgres_migrations()[static_cast<std::size_t>(version - 1)];
+            if (rows.view(2) != hex_encode(sha256(migration.sql))) {
+                throw PgError({ErrorCode::kConflict, "migration " + rows.text(1) +
+                                                         " was applied with another content than this program's: it "
+                                                         "was changed after its release"});
+            }
+            applied_before = static_cast<int>(version);
+        }
+        for (const Migration& migration : postgres_migrations().subspan(static_cast<std::size_t>(applied_before))) {
+            db_.execute_script(migration.sql);
+            db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES ($1, $2, $3, $4)",
+                        migration.version, migration.name, hex_encode(sha256(migration.sql)), wall_clock_ms());
+        }
+        db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', $1) ON CONFLICT DO NOTHING",
+                    seal(kMasterKeyText, kMasterKeyPlace));
+        make_partitions(wall_clock_ms());
+        return known - applied_before;
+    });
+}
+
+// ---- counters -------------------------------------------------------------------------------
+
+Result<Store::Totals> PostgresStore::totals() {
+    return guarded([&]() -> Totals {
+        auto row = db_.query(
+            "SELECT (SELECT coalesce(sum(seq), 0)::bigint FROM organizations),"
+            " (SELECT coalesce(sum(deliveries_made), 0)::bigint FROM organizations),"
+            " (SELECT coalesce(sum(total_deliveries), 0)::bigint FROM webhooks),"
+            " (SELECT coalesce(sum(failed_deliveries), 0)::bigint FROM webhooks),"
+            " (SELECT count(*) FROM deliveries WHERE state IN ('queued', 'retrying'))"
+            " + (SELECT count(*) FROM deliveries WHERE state = 'in_flight'),"
+            " (SELECT count(*) FROM quarantine)");
+        row.step();
+        return {.events = row.number(0),
+                .deliveries = row.number(1),
+                .success = row.number(2) - row.number(3),
+                .dead = row.number(3),
+                .pending = row.number(4),
+                .quarantined = row.number(5)};
+    });
+}
+
+Result<void> PostgresStore::ping() {
+    return guarded([&] { db_.query("SELECT generation FROM organizations LIMIT 1").step(); });
+}
+
+}  // namespace headgate
