@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "common/sha256.h"
+#include "common/hmac.h"
 #include "sidecar/store/postgres_store.h"
 
 namespace headgate {
