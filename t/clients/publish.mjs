@@ -3,6 +3,8 @@
 //   node publish.mjs --url http://127.0.0.1:8080/events --key hg_… --out FILE [--concurrency 32]
 //                    [--until FILE]   repeat the corpus until that file exists (at least once)
 //                    [--retry]        after 503 or a lost connection, try that payload again
+//                    [--pause-ms MS]  between two payloads of one connection
+//                    [--events N]     until so many were accepted, instead of --until
 //
 // Every 201 is written to FILE at once, one JSON line {id, type, bytes, sha256}: what the publisher
 // has in hand is what Headgate must account for. Prints one JSON summary.
@@ -21,11 +23,15 @@ const { values: options } = parseArgs({
     concurrency: { type: 'string', default: '32' },
     until: { type: 'string' },
     retry: { type: 'boolean', default: false },
+    'pause-ms': { type: 'string', default: '0' },
+    events: { type: 'string', default: '0' },
   },
 });
 
 const agent = new Agent({ keepAlive: true, maxSockets: Number(options.concurrency) });
 const events = corpus();
+const pauseMs = Number(options['pause-ms']);
+const wanted = Number(options.events);
 const summary = { corpus: events.length, sent: 0, accepted: 0, statuses: {}, errors: {} };
 
 function post(body) {
@@ -82,7 +88,9 @@ async function publish(event) {
 
 async function work(queue) {
   for (let event = queue.shift(); event; event = queue.shift()) {
+    if (wanted && summary.accepted >= wanted) return;
     await publish(event);
+    if (pauseMs) await sleep(pauseMs);
   }
 }
 
@@ -90,6 +98,6 @@ writeFileSync(options.out, '');
 do {
   const queue = [...events];
   await Promise.all(Array.from({ length: Number(options.concurrency) }, () => work(queue)));
-} while (options.until && !existsSync(options.until));
+} while (wanted ? summary.accepted < wanted : options.until && !existsSync(options.until));
 agent.destroy();
 console.log(JSON.stringify(summary));

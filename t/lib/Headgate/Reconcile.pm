@@ -22,9 +22,12 @@ sub new ($class, $t, $sidecar) {
     return $self;
 }
 
-# A publisher under way; finish_publisher() gives its summary.
+# A publisher under way; finish_publisher() gives its summary. Options: url; until (a file that ends it), events (how many),
+# pause_ms, concurrency.
 sub start_publisher ($self, %args) {
     my @options = $args{until} ? ('--until', $args{until}, '--retry') : ();
+    push @options, map { ('--' . s/_/-/r, $args{$_}) } grep { $args{$_} } qw(pause_ms concurrency events);
+    push @options, '--retry' if $args{events};
     return $self->{t}->start(
         name => 'publisher', command => [
             'node', "$self->{clients}/publish.mjs", '--url', $args{url}, '--key', $self->{sidecar}->api_key, '--out', $self->{sent}, @options,

@@ -36,6 +36,26 @@ sub config ($self)  { $self->{config} }
 
 sub executable ($self) { $ENV{HEADGATE_BIN} // $self->{t}->root . '/build/headgate' }
 
+# The same libraries with failpoints (sidecar/base/failpoint_on.cpp).
+sub executable_with_failpoints ($self) { $ENV{HEADGATE_FAILPOINTS_BIN} // $self->{t}->root . '/build/headgate-failpoints' }
+
+# `serve` with HEADGATE_FAILPOINT set, already on its way to its end: returns the process.
+sub serve_until ($self, $failpoint) {
+    my $t = $self->{t};
+    $t->forget($self->{process}) if $self->{process};
+    return $self->{process} = $t->start(
+        name => "headgate serve until $failpoint", command => [$self->executable_with_failpoints, 'serve', '--config', $self->{config}],
+        env => { $self->{env}->%*, HEADGATE_FAILPOINT => $failpoint }, log => $t->path('headgate-serve.log'), stop_seconds => 15,
+    );
+}
+
+# Changes the store beside the running server.
+sub change ($self, $sql) {
+    my $said = `sqlite3 -cmd '.timeout 10000' $self->{database} @{[ quotemeta $sql ]} 2>&1`;
+    die "sqlite3: $said" if $? != 0;
+}
+
+
 # A command of its command line: (exit code, what it printed, stderr included).
 sub run ($self, @words) {
     my @command = ($self->executable, @words);
