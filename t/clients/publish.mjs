@@ -4,9 +4,9 @@
 //                    [--until FILE]   repeat the corpus until that file exists (at least once)
 //                    [--retry]        after 503 or a lost connection, try that payload again
 //                    [--pause-ms MS]  between two payloads of one connection
-//                    [--events N]     until so many were accepted, instead of --until
+//                    [--bytes-max N]  only payloads of at most so many bytes
 //
-// Every 201 is written to FILE at once, one JSON line {id, type, bytes, sha256}: what the publisher
+// Every 201 is written to FILE at once, one JSON line {id, type, bytes, sha256, at_ms}: what the publisher
 // has in hand is what Headgate must account for. Prints one JSON summary.
 import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
@@ -24,14 +24,13 @@ const { values: options } = parseArgs({
     until: { type: 'string' },
     retry: { type: 'boolean', default: false },
     'pause-ms': { type: 'string', default: '0' },
-    events: { type: 'string', default: '0' },
+    'bytes-max': { type: 'string', default: '1000000' },
   },
 });
 
 const agent = new Agent({ keepAlive: true, maxSockets: Number(options.concurrency) });
-const events = corpus();
+const events = corpus().filter((event) => Buffer.byteLength(event.payload) <= Number(options['bytes-max']));
 const pauseMs = Number(options['pause-ms']);
-const wanted = Number(options.events);
 const summary = { corpus: events.length, sent: 0, accepted: 0, statuses: {}, errors: {} };
 
 function post(body) {
@@ -72,6 +71,7 @@ async function publish(event) {
           type: event.type,
           bytes: Buffer.byteLength(event.payload),
           sha256: createHash('sha256').update(event.payload).digest('hex'),
+          at_ms: Date.now(),
         };
         appendFileSync(options.out, `${JSON.stringify(line)}\n`);
         return;
@@ -88,7 +88,6 @@ async function publish(event) {
 
 async function work(queue) {
   for (let event = queue.shift(); event; event = queue.shift()) {
-    if (wanted && summary.accepted >= wanted) return;
     await publish(event);
     if (pauseMs) await sleep(pauseMs);
   }
@@ -98,6 +97,6 @@ writeFileSync(options.out, '');
 do {
   const queue = [...events];
   await Promise.all(Array.from({ length: Number(options.concurrency) }, () => work(queue)));
-} while (wanted ? summary.accepted < wanted : options.until && !existsSync(options.until));
+} while (options.until && !existsSync(options.until));
 agent.destroy();
 console.log(JSON.stringify(summary));

@@ -8,11 +8,13 @@ use JSON::PP ();
 use Headgate::Edge;
 use Headgate::Http;
 
-# Options: redis (one made before), env (for serve), store (its URL; else SQLite below the test's directory).
+# Options: redis (one made before), env (for serve), postgres (a Headgate::Postgres, for the store) or store (its URL); else
+# SQLite below the test's directory.
 sub init ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
-    my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {} }, $class;
+    my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {}, postgres => $args{postgres} }, $class;
     $self->{database} = "$self->{dir}/headgate.db";
+    $args{store} //= $args{postgres}->url if $args{postgres};
     my $made = $self->run_json(
         'init', '--dir', $self->{dir}, '--redis', $redis->url, '--store', $args{store} // "sqlite:$self->{database}",
         '--listen', "127.0.0.1:$self->{port}", '--org', 'test', '--json',
@@ -158,6 +160,20 @@ sub sql ($self, $query) {
     my $said = `sqlite3 -readonly -json -cmd '.timeout 10000' $self->{database} @{[ quotemeta $query ]} 2>&1`;
     die "sqlite3: $said" if $? != 0;
     return $said =~ /\S/ ? JSON::PP->new->utf8->decode($said)->@* : ();
+}
+
+# Calls back with (id, type, source, payload as bytes) of each event in the store, one after the other.
+sub each_event ($self, $callback) {
+    my @command = $self->{postgres}
+        ? $self->{postgres}->query_command("SELECT id, type, source, encode(convert_to(payload, 'UTF8'), 'hex') FROM events")
+        : ('sqlite3', '-readonly', '-list', '-cmd', '.timeout 10000', $self->{database}, 'SELECT id, type, source, hex(payload) FROM events');
+    open my $pipe, '-|', @command or die "$command[0]: $!";
+    while (my $line = <$pipe>) {
+        chomp $line;
+        my ($id, $type, $source, $payload) = split /\|/, $line;
+        $callback->($id, $type, $source, pack 'H*', $payload);
+    }
+    close $pipe or die "$command[0] failed";
 }
 
 # The one value of a query.
