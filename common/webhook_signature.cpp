@@ -18,6 +18,8 @@ namespace headgate {
 namespace {
 
 constexpr std::string_view kSecretPrefix = "whsec_";
+constexpr std::string_view kPublicKeyPrefix = "whpk_";
+constexpr std::string_view kPrivateKeyPrefix = "whsk_";
 constexpr std::string_view kVersionPrefix = "v1,";
 constexpr std::string_view kHexPrefix = "sha256=";
 
@@ -43,6 +45,33 @@ std::string standard_v1(const HmacSha256Key& key, std::string_view id, std::stri
     head.append(id).append(".").append(timestamp).append(".");
     const Sha256Digest mac = key.sign(head, body);
     return std::string(kVersionPrefix).append(base64_encode({reinterpret_cast<const char*>(mac.data()), mac.size()}));
+}
+
+bool is_signable(std::string_view id) noexcept { return id.find('.') == std::string_view::npos; }
+
+// UTF-8 (RFC 3629) without control characters.
+bool is_readable(std::string_view bytes) noexcept {
+    for (std::size_t i = 0; i < bytes.size();) {
+        const auto first = static_cast<unsigned char>(bytes[i]);
+        const std::size_t length = first < 0x80                    ? 1
+                                   : first >= 0xc2 && first < 0xe0 ? 2
+                                   : first >= 0xe0 && first < 0xf0 ? 3
+                                   : first >= 0xf0 && first < 0xf5 ? 4
+                                                                   : 0;
+        if (first < 0x20 || first == 0x7f || length == 0 || i + length > bytes.size()) {
+            return false;
+        }
+        for (std::size_t k = 1; k < length; ++k) {
+            const auto next = static_cast<unsigned char>(bytes[i + k]);
+            const unsigned char low = k == 1 && first == 0xe0 ? 0xa0 : k == 1 && first == 0xf0 ? 0x90 : 0x80;
+            const unsigned char high = k == 1 && first == 0xed ? 0x9f : k == 1 && first == 0xf4 ? 0x8f : 0xbf;
+            if (next < low || next > high) {
+                return false;
+            }
+        }
+        i += length;
+    }
+    return true;
 }
 
 }  // namespace
@@ -75,9 +104,48 @@ std::string webhook_secret_text(std::string_view key_bytes) {
     return std::string(kSecretPrefix).append(base64_encode(key_bytes));
 }
 
+std::string webhook_secret_as_text(std::string_view key_bytes) {
+    return is_readable(key_bytes) ? std::string(key_bytes) : webhook_secret_text(key_bytes);
+}
+
+std::string webhook_public_key_text(const Ed25519Key& key) {
+    return std::string(kPublicKeyPrefix).append(base64_encode(key.public_key()));
+}
+
+std::optional<std::string> webhook_private_key_seed(std::string_view text) {
+    if (!text.starts_with(kPrivateKeyPrefix)) {
+        return std::nullopt;
+    }
+    auto bytes = base64_decode(text.substr(kPrivateKeyPrefix.size()));
+    if (!bytes || (bytes->size() != kEd25519SeedBytes && bytes->size() != kEd25519SeedBytes + kEd25519PublicKeyBytes)) {
+        return std::nullopt;
+    }
+    const auto key = Ed25519Key::from_seed(std::string_view(*bytes).substr(0, kEd25519SeedBytes));
+    if (!key || (bytes->size() > kEd25519SeedBytes && bytes->substr(kEd25519SeedBytes) != key->public_key())) {
+        return std::nullopt;
+    }
+    bytes->resize(kEd25519SeedBytes);
+    return bytes;
+}
+
 std::string sign_standard_v1(const HmacSha256Key& key, std::string_view id, std::int64_t timestamp_seconds,
                              std::string_view body) {
+    if (!is_signable(id)) {
+        return {};
+    }
     return standard_v1(key, id, std::to_string(timestamp_seconds), body);
+}
+
+std::string sign_standard_v1a(const Ed25519Key& key, std::string_view id, std::int64_t timestamp_seconds,
+                              std::string_view body) {
+    if (!is_signable(id)) {
+        return {};
+    }
+    std::string message;
+    message.reserve(id.size() + body.size() + 24);
+    message.append(id).append(".").append(std::to_string(timestamp_seconds)).append(".").append(body);
+    const std::string signature = key.sign(message);
+    return signature.empty() ? signature : "v1a," + base64_encode(signature);
 }
 
 std::string sign_sha256_hex(const HmacSha256Key& key, std::string_view body) {
@@ -89,7 +157,7 @@ bool verify_standard(const HmacSha256Key& key, std::string_view id, std::string_
                      std::int64_t tolerance_seconds) {
     const auto sent_seconds = parse_timestamp(timestamp);
     // now - tolerance <= sent <= now + tolerance, in differences that cannot overflow: both are >= 0.
-    if (!sent_seconds || now_seconds < 0 ||
+    if (!sent_seconds || !is_signable(id) || now_seconds < 0 ||
         (*sent_seconds < now_seconds ? now_seconds - *sent_seconds : *sent_seconds - now_seconds) > tolerance_seconds) {
         return false;
     }

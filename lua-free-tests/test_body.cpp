@@ -1,19 +1,14 @@
 // links: headgate_deliver
-#include <algorithm>
 #include <string>
 #include <string_view>
-#include <vector>
 
-#include "common/webhook_signature.h"
 #include "lua-free-tests/cmocka_cpp.h"  // last
 #include "sidecar/deliver/body.h"
-#include "sidecar/deliver/delivery_headers.h"
 
 using namespace headgate;
 
 namespace {
 
-constexpr std::string_view kJson = "application/json";
 constexpr std::string_view kForm = "application/x-www-form-urlencoded";
 constexpr TimeMs kNow = 1'700'000'000'123;
 
@@ -29,155 +24,67 @@ Event order() {
     return event;
 }
 
-// The lines of a request, as "name: value\n…".
-std::string lines_of(DeliveryHeaders& headers) {
-    std::string text = headers.lines.bytes();
-    std::replace(text.begin(), text.end(), '\0', '\n');
-    return text;
+BodyForm form_of(PayloadFormat format, bool is_form = false, std::string body_template = {}) {
+    Webhook webhook;
+    webhook.payload_format = format;
+    webhook.body_template = std::move(body_template);
+    if (is_form) {
+        webhook.content_type = kForm;
+    }
+    return make_body_form(webhook);
 }
-
-std::string value_of(const std::string& lines, std::string_view name) { return std::string(find_header(lines, name)); }
 
 void test_build_body_payload_bytes_untouched(void**) {
     const Event event = order();
-    const std::string envelope = build_body(event, PayloadFormat::kEnvelope, kJson);
+    const std::string envelope = *build_body(event, form_of(PayloadFormat::kEnvelope));
     const std::string wanted_envelope =
         R"({"id":"018f0000-0000-7000-8000-000000000001","type":"order.created","created":1700000000,"data":{"object":)" +
         event.payload + R"(},"organization_id":"org_1","source":"shop \"A\""})";
     assert_string_equal(envelope.c_str(), wanted_envelope.c_str());
-    const std::string standard = build_body(event, PayloadFormat::kStandard, kJson);
+    const std::string standard = *build_body(event, form_of(PayloadFormat::kStandard));
     const std::string wanted_standard =
         R"({"type":"order.created","timestamp":"2023-11-14T22:13:20.123Z","data":)" + event.payload + "}";
     assert_string_equal(standard.c_str(), wanted_standard.c_str());
+    assert_string_equal(build_body(event, form_of(PayloadFormat::kRaw))->c_str(), event.payload.c_str());
 }
 
 void test_build_body_form_is_percent_encoded(void**) {
     Event event = order();
     event.payload = "{\"a\":\"\xc3\xa4 &+=\"}";
-    const std::string form = build_body(event, PayloadFormat::kStandard, kForm);
+    const std::string form = *build_body(event, form_of(PayloadFormat::kStandard, true));
     assert_true(form.starts_with("payload=%7B%22type%22%3A%22order.created%22"));
     assert_true(form.ends_with("%22a%22%3A%22%C3%A4%20%26%2B%3D%22%7D%7D"));
+    assert_string_equal(build_body(event, form_of(PayloadFormat::kRaw, true))->c_str(),
+                        "payload=%7B%22a%22%3A%22%C3%A4%20%26%2B%3D%22%7D");
 }
 
 void test_event_bodies_built_once_and_shared(void**) {
     EventBodies bodies(std::make_shared<const Event>(order()));
-    const auto first = bodies.get(PayloadFormat::kEnvelope, kJson);
-    assert_ptr_equal(first.get(), bodies.get(PayloadFormat::kEnvelope, kJson).get());
-    assert_ptr_not_equal(first.get(), bodies.get(PayloadFormat::kStandard, kJson).get());
-    assert_ptr_not_equal(first.get(), bodies.get(PayloadFormat::kEnvelope, kForm).get());
+    const BodyForm envelope = form_of(PayloadFormat::kEnvelope);
+    const auto first = *bodies.get(envelope);
+    assert_ptr_equal(first.get(), bodies.get(envelope)->get());
+    assert_ptr_not_equal(first.get(), bodies.get(form_of(PayloadFormat::kStandard))->get());
+    assert_ptr_not_equal(first.get(), bodies.get(form_of(PayloadFormat::kEnvelope, true))->get());
 }
 
-void test_build_delivery_headers_signed_by_every_valid_secret(void**) {
-    Webhook webhook;
-    webhook.headers = {{"X-Tenant", "seven"}};
-    webhook.secrets = {{"newest-secret-bytes", 3, std::nullopt},
-                       {"older-secret-bytes!", 2, kNow + 1},
-                       {"expired-secret-byte", 1, kNow}};
-    const SigningKeys keys = make_signing_keys(webhook.secrets);
-    const Event event = order();
-    const std::string body = build_body(event, PayloadFormat::kEnvelope, kJson);
-    DeliveryHeaders headers = build_delivery_headers({event, webhook, keys, "dlv_1", body, "Headgate/1", kNow});
-    const std::string lines = lines_of(headers);
-    const HmacSha256Key newest("newest-secret-bytes");
-    const HmacSha256Key older("older-secret-bytes!");
-    const std::string wanted = sign_standard_v1(newest, event.id, 1'700'000'000, body) + " " +
-                               sign_standard_v1(older, event.id, 1'700'000'000, body);
-    assert_string_equal(value_of(lines, "webhook-signature").c_str(), wanted.c_str());
-    assert_string_equal(value_of(lines, "X-Webhook-Signature").c_str(), sign_sha256_hex(newest, body).c_str());
-    assert_string_equal(value_of(lines, "webhook-id").c_str(), event.id.c_str());
-    assert_string_equal(value_of(lines, "webhook-timestamp").c_str(), "1700000000");
-    assert_string_equal(value_of(lines, "X-Webhook-Event").c_str(), "order.created");
-    assert_string_equal(value_of(lines, "X-Webhook-Delivery").c_str(), "dlv_1");
-    assert_string_equal(value_of(lines, "traceparent").c_str(), event.traceparent.c_str());
-    assert_string_equal(value_of(lines, "Content-Type").c_str(), "application/json");
-    assert_string_equal(value_of(lines, "User-Agent").c_str(), "Headgate/1");
-    assert_string_equal(value_of(lines, "X-Tenant").c_str(), "seven");
-    // The record has every name, and no value of the webhook's own.
-    assert_true(headers.redacted.find(R"("X-Tenant":"***")") != std::string::npos);
-    assert_true(headers.redacted.find("seven") == std::string::npos);
-    assert_true(headers.redacted.find(R"("webhook-id":")") != std::string::npos);
-}
-
-void test_build_delivery_headers_nothing_is_injected(void**) {
-    Webhook webhook;
-    webhook.secrets = {{"newest-secret-bytes", 3, std::nullopt}};
-    webhook.headers = {{"X-Bad", "a\r\nX-Evil: 1"}, {"X-Bad\r\nX-Evil", "1"}, {"webhook-id", "forged"},
-                       {"Content-Length", "0"},     {"Host", "evil"},         {"X-Empty", ""}};
-    Event event = order();
-    event.type = "a\r\nX-Evil: 1";
-    event.traceparent = "00\r\nX-Evil: 1";
-    DeliveryHeaders headers =
-        build_delivery_headers({event, webhook, make_signing_keys(webhook.secrets), "d", "{}", "Headgate", kNow});
-    const std::string lines = lines_of(headers);
-    assert_true(lines.find("Evil") == std::string::npos);
-    assert_true(lines.find("forged") == std::string::npos);
-    assert_true(lines.find("Content-Length") == std::string::npos);
-    assert_true(lines.find("Host") == std::string::npos);
-    assert_true(lines.find("X-Empty;\n") != std::string::npos);  // libcurl's form of an empty value
-    assert_true(headers.redacted.find("Evil") == std::string::npos);
-}
-
-void test_validate_webhook_headers_table(void**) {
-    const auto is_valid = [](std::string name, std::string value) {
-        return validate_webhook_headers({{std::move(name), std::move(value)}}).has_value();
-    };
-    assert_true(is_valid("Authorization", "Bearer x"));
-    assert_true(is_valid("X-Api-Key", "a\tb"));
-    assert_true(is_valid("X-Utf8", "\xc3\xa4"));
-    for (const std::string_view name : {"",
-                                        "X Y",
-                                        "X:Y",
-                                        "X\r\nY",
-                                        "X\xc3\xa4",
-                                        "Host",
-                                        "host",
-                                        "Content-Length",
-                                        "content-type",
-                                        "Transfer-Encoding",
-                                        "Connection",
-                                        "Keep-Alive",
-                                        "Proxy-Authorization",
-                                        "TE",
-                                        "Trailer",
-                                        "Upgrade",
-                                        "Expect",
-                                        "User-Agent",
-                                        "webhook-id",
-                                        "Webhook-Signature",
-                                        "webhook-anything",
-                                        "X-Webhook-Event",
-                                        "x-webhook-delivery",
-                                        "traceparent",
-                                        "Accept-Encoding"}) {
-        if (is_valid(std::string(name), "v")) {
-            print_error("%s was accepted\n", name.data());
-        }
-        assert_false(is_valid(std::string(name), "v"));
-    }
-    for (const std::string_view value :
-         {std::string_view("a\rb"), std::string_view("a\nb"), std::string_view("a\0b", 3), std::string_view("a\x1b"),
-          std::string_view("a\x7f")}) {
-        assert_false(is_valid("X-A", std::string(value)));
-    }
-    assert_true(is_valid("X-A", std::string(1024, 'v')));
-    assert_false(is_valid("X-A", std::string(1025, 'v')));
-    assert_false(validate_webhook_headers({{"X-A", "1"}, {"x-a", "2"}}).has_value());
-    std::vector<std::pair<std::string, std::string>> many;
-    for (int i = 0; i < 32; ++i) {
-        many.emplace_back("X-" + std::to_string(i), "v");
-    }
-    assert_true(validate_webhook_headers(many).has_value());
-    many.emplace_back("X-32", "v");
-    assert_false(validate_webhook_headers(many).has_value());
-}
-
-void test_headers_json_joined_and_found(void**) {
-    const std::string lines = "Content-Type: text/html\nSet-Cookie: a=1\nset-cookie:b=2\nX: \"q\"\nbroken\n";
-    assert_string_equal(headers_json(lines).c_str(),
-                        R"({"Content-Type":"text/html","Set-Cookie":"a=1, b=2","X":"\"q\""})");
-    assert_string_equal(std::string(find_header(lines, "SET-COOKIE")).c_str(), "a=1");
-    assert_true(find_header(lines, "absent").empty());
-    assert_string_equal(headers_json("").c_str(), "{}");
+void test_event_bodies_templates_not_mixed_up(void**) {
+    EventBodies bodies(std::make_shared<const Event>(order()));
+    const BodyForm one = form_of(PayloadFormat::kTemplate, false, R"({"a":"{{type}}"})");
+    const BodyForm two = form_of(PayloadFormat::kTemplate, false, R"({"b":"{{type}}"})");
+    auto first = *bodies.get(one);
+    assert_string_equal(first->c_str(), R"({"a":"order.created"})");
+    assert_string_equal((*bodies.get(two))->c_str(), R"({"b":"order.created"})");
+    // Shared by webhooks with the same template, while somebody needs it.
+    const BodyForm same = form_of(PayloadFormat::kTemplate, false, R"({"a":"{{type}}"})");
+    assert_ptr_equal(first.get(), bodies.get(same)->get());
+    const std::weak_ptr<const std::string> watched = first;
+    first.reset();
+    assert_true(watched.expired());
+    assert_string_equal((*bodies.get(same))->c_str(), R"({"a":"order.created"})");
+    // One that cannot be used fails for its own webhook only.
+    const BodyForm broken = form_of(PayloadFormat::kTemplate, false, "{{nope}}");
+    assert_false(bodies.get(broken).has_value());
+    assert_true(bodies.get(one).has_value());
 }
 
 }  // namespace
@@ -187,10 +94,7 @@ int main() {
         cmocka_unit_test(test_build_body_payload_bytes_untouched),
         cmocka_unit_test(test_build_body_form_is_percent_encoded),
         cmocka_unit_test(test_event_bodies_built_once_and_shared),
-        cmocka_unit_test(test_build_delivery_headers_signed_by_every_valid_secret),
-        cmocka_unit_test(test_build_delivery_headers_nothing_is_injected),
-        cmocka_unit_test(test_validate_webhook_headers_table),
-        cmocka_unit_test(test_headers_json_joined_and_found),
+        cmocka_unit_test(test_event_bodies_templates_not_mixed_up),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -84,7 +84,7 @@ void test_config_keys_defaults_are_those_of_the_structure(void**) {
         ok = ok && !key.help.empty() && !key.type.empty();
     }
     assert_true(ok);
-    assert_int_equal(headgate::config_keys().size(), 21);
+    assert_int_equal(headgate::config_keys().size(), 32);
 }
 
 void test_load_config_unknown_key_names_line_and_nearest(void**) {
@@ -92,6 +92,18 @@ void test_load_config_unknown_key_names_line_and_nearest(void**) {
     assert_true(has(message, "headgate.toml:9: unknown key redis.shard; the nearest known one is redis.shards"));
     assert_true(has(refusal(std::string("urll = 1\n") + kMinimal), "headgate.toml:1: unknown key urll"));
     assert_true(has(refusal(std::string(kMinimal) + "[redsi]\nurl = \"x\"\n"), "redis.url"));
+}
+
+void test_load_config_cluster_and_sentinels_are_read(void**) {
+    const std::string minimal = kMinimal;
+    assert_string_equal(refusal(minimal + "[redis]\ncluster = true\n").c_str(), "");
+    assert_string_equal(refusal(minimal + "[redis]\nsentinels = [\"a:1\", \"b\"]\nsentinel_master = \"m\"\n").c_str(),
+                        "");
+    assert_true(has(refusal(minimal + "[redis]\ncluster = 1\n"), "redis.cluster must be true or false"));
+    assert_true(has(refusal(minimal + "[redis]\nsentinels = \"a\"\n"), "redis.sentinels must be a list"));
+    assert_true(has(refusal(minimal + "[redis]\nsentinels = [\"a\"]\n"), "go together"));
+    assert_true(has(refusal(minimal + "[redis]\ncluster = true\nsentinels = [\"a\"]\nsentinel_master = \"m\"\n"),
+                    "exclude each other"));
 }
 
 void test_load_config_reports_every_problem(void**) {
@@ -207,6 +219,59 @@ void test_guard_options_block_own_ports_on_every_interface(void**) {
     assert_true(checked > 0);
 }
 
+void test_store_servers_are_known_to_the_guard(void**) {
+    Config config;
+    config.store_url = "postgresql://u:p@10.9.8.7:5433/h";
+    config.delivery_proxy = "http://10.9.8.6:3128";
+    config.security_allow_networks = {*headgate::parse_network("10.0.0.0/8")};
+    headgate::TargetGuard guard(headgate::guard_options(config));
+    const auto allows = [&](const char* address, std::uint16_t port) {
+        return guard.check(*headgate::parse_ip(address), port, true, {"*"}) == headgate::TargetVerdict::kAllowed;
+    };
+    assert_false(allows("10.9.8.7", 5433));
+    assert_true(allows("10.9.8.7", 5434));
+    assert_false(allows("10.9.8.6", 3128));
+    assert_true(allows("10.9.8.6", 8080));
+}
+
+void test_proxy_of_the_configuration(void**) {
+    std::string plain, v6, username, password;
+    int refused = 0;
+    {
+        Directory directory;
+        const std::string file = directory.path + "/proxy";
+        const auto write = [&](const char* text) {
+            std::ofstream(file) << text;
+            chmod(file.c_str(), 0600);
+        };
+        Config config;
+        refused += headgate::http_client_options(config)->proxy.url.empty() ? 0 : 1;
+        config.delivery_proxy_credentials_file = file;
+        refused += headgate::http_client_options(config) ? 0 : 1;  // credentials of no proxy
+        config.delivery_proxy = "http://[2001:DB8::1]:3128";
+        write("user:p:ss word\n");
+        if (auto options = headgate::http_client_options(config)) {
+            v6 = options->proxy.url;
+            username = options->proxy.username;
+            password = options->proxy.password;
+        }
+        write("nocolon\n");
+        refused += headgate::http_client_options(config) ? 0 : 1;
+        config.delivery_proxy_credentials_file.clear();
+        for (const char* url : {"socks5://proxy:1080", "http://user:pw@proxy:3128", "proxy:3128", "http://proxy:0"}) {
+            config.delivery_proxy = url;
+            refused += headgate::http_client_options(config) ? 0 : 1;
+        }
+        config.delivery_proxy = "https://proxy.example";
+        if (auto options = headgate::http_client_options(config)) plain = options->proxy.url;
+    }
+    assert_int_equal(refused, 6);
+    assert_string_equal(plain.c_str(), "https://proxy.example:443");
+    assert_string_equal(v6.c_str(), "http://[2001:db8::1]:3128");
+    assert_string_equal(username.c_str(), "user");
+    assert_string_equal(password.c_str(), "p:ss word");
+}
+
 }  // namespace
 
 int main() {
@@ -214,6 +279,7 @@ int main() {
         cmocka_unit_test(test_load_config_minimal_keeps_defaults_and_resolves_paths),
         cmocka_unit_test(test_config_keys_defaults_are_those_of_the_structure),
         cmocka_unit_test(test_load_config_unknown_key_names_line_and_nearest),
+        cmocka_unit_test(test_load_config_cluster_and_sentinels_are_read),
         cmocka_unit_test(test_load_config_reports_every_problem),
         cmocka_unit_test(test_load_config_shards_at_the_bound_are_taken),
         cmocka_unit_test(test_load_config_missing_required_keys_are_named),
@@ -223,6 +289,8 @@ int main() {
         cmocka_unit_test(test_parse_duration_units_and_overflow),
         cmocka_unit_test(test_parse_host_port_forms),
         cmocka_unit_test(test_guard_options_block_own_ports_on_every_interface),
+        cmocka_unit_test(test_store_servers_are_known_to_the_guard),
+        cmocka_unit_test(test_proxy_of_the_configuration),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -1,7 +1,5 @@
 // links: headgate_deliver OpenSSL::SSL
-#include <openssl/pem.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -18,6 +16,7 @@
 
 #include "common/hmac.h"
 #include "common/limits.h"
+#include "lua-free-tests/certificate.h"
 #include "lua-free-tests/cmocka_cpp.h"  // last
 #include "lua-free-tests/loopback_server.h"
 #include "sidecar/deliver/http_client.h"
@@ -296,6 +295,32 @@ void test_gzip_bomb_is_cut_at_its_inflated_size(void**) {
     assert_int_equal(response.body.size(), limits::kResponseKeptBytesMax);
 }
 
+// gzip in gzip: the inner one is the bomb.
+void test_nested_gzip_bomb_is_cut(void**) {
+    const std::string inner = gzip_bomb(40'000);
+    std::string outer(kGzipHead);
+    for (std::size_t at = 0; at < inner.size(); at += 60'000) {
+        const std::string block = inner.substr(at, 60'000);
+        const auto length = static_cast<std::uint32_t>(block.size());
+        outer += at + 60'000 >= inner.size() ? '\x01' : '\0';
+        outer += little_endian(length, 2) + little_endian(~length & 0xffff, 2) + block;
+    }
+    outer += little_endian(crc32(inner), 4) + little_endian(static_cast<std::uint32_t>(inner.size()), 4);
+    const HttpResponse response =
+        against([&](Connection& connection) { connection.respond(200, outer, "Content-Encoding: gzip, gzip\r\n"); });
+    expect_failure(response, HttpFailure::kResponseTooLarge);
+    // More layers than anyone means, and an encoding that was not asked for, are no answer at all.
+    std::string layers = "Content-Encoding: gzip";
+    for (int i = 0; i < 100; ++i) {
+        layers += ", gzip";
+    }
+    expect_failure(against([&](Connection& connection) { connection.respond(200, inner, layers + "\r\n"); }),
+                   HttpFailure::kConnection);
+    expect_failure(
+        against([&](Connection& connection) { connection.respond(200, "x", "Content-Encoding: rot13\r\n"); }),
+        HttpFailure::kConnection);
+}
+
 // Empty stored blocks inflate to nothing, however many come.
 void test_gzip_that_inflates_to_nothing_is_cut(void**) {
     const HttpResponse response = against([](Connection& connection) {
@@ -355,6 +380,25 @@ void test_redirect_is_not_followed(void**) {
         assert_int_equal(response.status, status);
     }
     assert_int_equal(elsewhere.connections(), 0);
+}
+
+// The 200 that a redirect leads to, on the same host and the same connection, does not count.
+void test_success_behind_a_redirect_does_not_count(void**) {
+    std::vector<std::string> heads;
+    LoopbackServer server([&](Connection& connection) {
+        while (const auto request = connection.read_request()) {
+            heads.push_back(request->head);
+            connection.respond(heads.size() == 1 ? 302 : 200, "", "Location: /next\r\nRefresh: 0; url=/next\r\n");
+        }
+    });
+    HttpResponse response;
+    {
+        Fixture fixture;
+        response = fixture.fetch(request_to(server.url()));
+    }
+    expect_failure(response, HttpFailure::kNone);
+    assert_int_equal(response.status, 302);
+    assert_int_equal(server.connections(), 1);
 }
 
 void test_broken_connections(void**) {
@@ -497,35 +541,6 @@ void test_proxy_of_the_environment_is_ignored(void**) {
 
 // ---- TLS ------------------------------------------------------------------------------------
 
-// A server certificate for 127.0.0.1 that nobody signed but itself.
-struct Certificate {
-    EVP_PKEY* key = EVP_EC_gen("P-256");
-    X509* x509 = X509_new();
-    Certificate() {
-        X509_set_version(x509, X509_VERSION_3);
-        ASN1_INTEGER_set(X509_get_serialNumber(x509), 1);
-        X509_gmtime_adj(X509_getm_notBefore(x509), -60);
-        X509_gmtime_adj(X509_getm_notAfter(x509), 3600);
-        X509_set_pubkey(x509, key);
-        X509_NAME* name = X509_get_subject_name(x509);
-        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("test"), -1, -1, 0);
-        X509_set_issuer_name(x509, name);
-        X509_EXTENSION* names = X509V3_EXT_conf_nid(nullptr, nullptr, NID_subject_alt_name, "IP:127.0.0.1");
-        X509_add_ext(x509, names, -1);
-        X509_EXTENSION_free(names);
-        X509_sign(x509, key, EVP_sha256());
-    }
-    ~Certificate() {
-        X509_free(x509);
-        EVP_PKEY_free(key);
-    }
-    void save(const std::string& path) const {
-        std::FILE* file = std::fopen(path.c_str(), "w");
-        PEM_write_X509(file, x509);
-        std::fclose(file);
-    }
-};
-
 // Of this server's thread only: the client must not rely on it.
 void block_sigpipe() {
     sigset_t pipe_signal;
@@ -639,10 +654,12 @@ int main() {
         cmocka_unit_test(test_body_of_exactly_the_limit_is_read),
         cmocka_unit_test(test_gzip_response_is_decoded),
         cmocka_unit_test(test_gzip_bomb_is_cut_at_its_inflated_size),
+        cmocka_unit_test(test_nested_gzip_bomb_is_cut),
         cmocka_unit_test(test_gzip_that_inflates_to_nothing_is_cut),
         cmocka_unit_test(test_too_many_header_bytes_are_cut),
         cmocka_unit_test(test_interim_response_is_not_the_answer),
         cmocka_unit_test(test_redirect_is_not_followed),
+        cmocka_unit_test(test_success_behind_a_redirect_does_not_count),
         cmocka_unit_test(test_broken_connections),
         cmocka_unit_test(test_kept_connection_closed_by_server_is_replaced),
         cmocka_unit_test(test_blocked_address_opens_no_connection),

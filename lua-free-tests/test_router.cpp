@@ -144,6 +144,27 @@ void test_client_address_believes_trusted_proxies_only(void**) {
     }
 }
 
+void test_probe_limits_are_for_each_organization(void**) {
+    headgate::ProbeLimits limits;
+    bool other_enters = false, full = false, refused = false, again = false;
+    {
+        std::vector<headgate::ProbeLimits::Place> places;
+        for (std::size_t i = 0; i < headgate::ProbeLimits::kPerOrgMax; ++i) places.push_back(limits.enter("a"));
+        refused = !limits.enter("a");
+        other_enters = static_cast<bool>(limits.enter("b"));
+        places.pop_back();
+        again = static_cast<bool>(limits.enter("a"));
+        while (places.size() < headgate::ProbeLimits::kMax)
+            places.push_back(limits.enter(std::to_string(places.size())));
+        full = !limits.enter("late");
+    }
+    assert_true(refused);
+    assert_true(other_enters);
+    assert_true(again);
+    assert_true(full);
+    assert_true(static_cast<bool>(limits.enter("late")));
+}
+
 }  // namespace
 
 int main() {
@@ -155,6 +176,7 @@ int main() {
         cmocka_unit_test(test_form_decodes_and_refuses),
         cmocka_unit_test(test_find_credential_kinds),
         cmocka_unit_test(test_client_address_believes_trusted_proxies_only),
+        cmocka_unit_test(test_probe_limits_are_for_each_organization),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

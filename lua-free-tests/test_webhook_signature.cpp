@@ -1,6 +1,7 @@
 #include <string>
 #include <string_view>
 
+#include "common/base64url.h"
 #include "common/limits.h"
 #include "common/webhook_signature.h"
 #include "lua-free-tests/cmocka_cpp.h"  // last
@@ -110,6 +111,90 @@ void test_make_webhook_secret_is_32_random_bytes(void**) {
     assert_int_equal(webhook_secret_bytes(first)->size(), 32);
 }
 
+std::string bytes_of_hex(std::string_view hex) {
+    const auto digit = [](char c) { return c <= '9' ? c - '0' : c - 'a' + 10; };
+    std::string bytes;
+    for (std::size_t i = 0; i + 1 < hex.size(); i += 2) {
+        bytes += static_cast<char>(digit(hex[i]) * 16 + digit(hex[i + 1]));
+    }
+    return bytes;
+}
+
+// RFC 8032, section 7.1, tests 1 to 3.
+void test_ed25519_rfc_8032_vectors(void**) {
+    struct Vector {
+        std::string_view seed, public_key, message, signature;
+    };
+    for (const Vector& vector :
+         {Vector{
+              "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+              "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
+              "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0"
+              "595bbe24655141438e7a100b"},
+          Vector{
+              "4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb",
+              "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
+              "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eae"
+              "b4302aeeb00d291612bb0c00"},
+          Vector{
+              "c5aa8df43f9f837bedb7442f31dcb7b166d38535076f094b85ce3a2e0b4458f7",
+              "fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
+              "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9"
+              "716ed28dc027beceea1ec40a"}}) {
+        const auto key = Ed25519Key::from_seed(bytes_of_hex(vector.seed));
+        assert_true(key.has_value());
+        assert_true(key->public_key() == bytes_of_hex(vector.public_key));
+        assert_true(key->sign(bytes_of_hex(vector.message)) == bytes_of_hex(vector.signature));
+    }
+    assert_false(Ed25519Key::from_seed(std::string(31, 'x')).has_value());
+    assert_false(Ed25519Key::from_seed(std::string(33, 'x')).has_value());
+}
+
+// What is signed for v1a is what is signed for v1.
+void test_sign_standard_v1a(void**) {
+    const auto key = Ed25519Key::from_seed(std::string(32, '\x07'));
+    const std::string signature = key->sign("msg_1.1614265330.{}");
+    assert_true(sign_standard_v1a(*key, "msg_1", 1614265330, "{}") == "v1a," + base64_encode(signature));
+    assert_true(webhook_public_key_text(*key) == "whpk_" + base64_encode(key->public_key()));
+    assert_int_equal(make_ed25519_seed().size(), 32);
+    assert_true(make_ed25519_seed() != make_ed25519_seed());
+}
+
+void test_webhook_private_key_seed_forms(void**) {
+    const std::string seed(32, '\x07');
+    const std::string public_key = Ed25519Key::from_seed(seed)->public_key();
+    assert_true(webhook_private_key_seed("whsk_" + base64_encode(seed)) == seed);
+    assert_true(webhook_private_key_seed("whsk_" + base64_encode(seed + public_key)) == seed);
+    for (const std::string& text :
+         {base64_encode(seed), "whsec_" + base64_encode(seed), "whpk_" + base64_encode(public_key),
+          std::string("whsk_"), std::string("whsk_!"), "whsk_" + base64_encode(std::string(31, 'x')),
+          "whsk_" + base64_encode(seed + std::string(32, 'x')), "whsk_" + base64_encode(seed + public_key + "x")}) {
+        assert_false(webhook_private_key_seed(text).has_value());
+    }
+}
+
+// (id, time, "<time>.rest") and (id.time, time, "rest") are signed as the same text: one of them must not exist.
+void test_id_with_a_dot_is_neither_signed_nor_verified(void**) {
+    const HmacSha256Key key = key_of(kVectors[0].secret);
+    const std::string honest = sign_standard_v1(key, "msg", 1614265330, "1614265999.rest");
+    assert_true(verify_standard(key, "msg", "1614265330", honest, "1614265999.rest", 1614265330, 300));
+    assert_false(verify_standard(key, "msg.1614265330", "1614265999", honest, "rest", 1614265999, 300));
+    assert_true(sign_standard_v1(key, "msg.1", 1614265330, "{}").empty());
+    assert_true(sign_standard_v1a(*Ed25519Key::from_seed(std::string(32, 'x')), "msg.1", 1614265330, "{}").empty());
+}
+
+void test_webhook_secret_as_text(void**) {
+    assert_true(webhook_secret_as_text("an own string, gr\xc3\xbc\xc3\x9f") == "an own string, gr\xc3\xbc\xc3\x9f");
+    for (const std::string& bytes :
+         {std::string("\xff random bytes.."), std::string("a line\nand another"),
+          std::string("with\0zero bytes in", 17), std::string("cut short here \xc3"),
+          std::string("overlong \xc0\xaf here"), std::string("surrogate \xed\xa0\x80 here")}) {
+        assert_true(webhook_secret_as_text(bytes) == webhook_secret_text(bytes));
+    }
+    const std::string generated = make_webhook_secret();
+    assert_true(webhook_secret_as_text(*webhook_secret_bytes(generated)) == generated);
+}
+
 }  // namespace
 
 int main() {
@@ -121,6 +206,11 @@ int main() {
         cmocka_unit_test(test_verify_sha256_hex_other_forms_refused),
         cmocka_unit_test(test_webhook_secret_bytes_forms_and_bounds),
         cmocka_unit_test(test_make_webhook_secret_is_32_random_bytes),
+        cmocka_unit_test(test_ed25519_rfc_8032_vectors),
+        cmocka_unit_test(test_sign_standard_v1a),
+        cmocka_unit_test(test_webhook_private_key_seed_forms),
+        cmocka_unit_test(test_id_with_a_dot_is_neither_signed_nor_verified),
+        cmocka_unit_test(test_webhook_secret_as_text),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

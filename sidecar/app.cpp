@@ -19,7 +19,7 @@
 #include "sidecar/base/log.h"
 #include "sidecar/chores.h"
 #include "sidecar/deliver/dispatcher.h"
-#include "sidecar/ingest/ingest.h"
+#include "sidecar/ingest/ingest_groups.h"
 #include "sidecar/io/http_server.h"
 #include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
@@ -80,6 +80,9 @@ struct App::Impl {
         if (!migrated) return tl::unexpected(migrated.error());
         auto second = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
         if (!second) return tl::unexpected(second.error());
+        auto http = http_client_options(config);
+        if (!http) return tl::unexpected(http.error());
+        http_options = *http;
         spdlog::info("store_open migrations_applied={}", *migrated);
         writer.emplace(std::move(*store));
         reader.emplace(std::move(*second));
@@ -92,8 +95,9 @@ struct App::Impl {
             }
         }
         ingest_address = *events_address;
-        events.emplace(io.get_executor(), *events_address, kRedisTimeout);
-        if (config.redis_keys_url != config.redis_url) keys.emplace(io.get_executor(), *keys_address, kRedisTimeout);
+        events = make_redis_link(io.get_executor(), *events_address, kRedisTimeout);
+        if (config.redis_keys_url != config.redis_url)
+            keys = make_redis_link(io.get_executor(), *keys_address, kRedisTimeout);
         projection.emplace(
             io.get_executor(), *writer, *events, keys ? *keys : *events,
             ProjectionOptions{config.redis_prefix, config.redis_shards, secrets.pepper_fp, secrets.token_key.kid});
@@ -129,6 +133,7 @@ struct App::Impl {
         dispatcher_options.owned = owned;
         dispatcher_options.guard = guard_options(config);
         dispatcher_options.on_final_failure = [this] { chores->poke(); };
+        dispatcher_options.http = http_options;
         dispatcher.emplace(io.get_executor(), *writer, std::move(dispatcher_options));
         IngestOptions ingest_options;
         ingest_options.redis = ingest_address;
@@ -180,7 +185,7 @@ struct App::Impl {
             *writer, *reader, secrets.pepper, secrets.token_key, config.tokens_lifetime_ms, guard,
             config.http_trusted_proxies, [this] { return ingest->wait_until_caught_up(milliseconds(1000)); },
             [this] { projection->poke(); }, [this](std::string_view webhook_id) { dispatcher->invalidate(webhook_id); },
-            [this] { return health_report(sample()); }});
+            [this] { return health_report(sample()); }, dispatcher->http_client(), probes});
         HttpServerOptions options;
         options.listen = config.http_listen;
         server.emplace(io.get_executor(), std::move(options),
@@ -224,7 +229,8 @@ struct App::Impl {
     asio::awaitable<void> publish_status() {
         std::string key = config.redis_prefix + "status:sidecar:" + owner;
         while (!is_stopping) {
-            auto sent = co_await events->send(status_commands(sample(), key), kStatusReplies);
+            std::string commands = status_commands(sample(), key);
+            auto sent = co_await events->send(key, std::move(commands), kStatusReplies);
             if (!sent) spdlog::debug("status_failed error={}", log_value(sent.error().message));
             co_await pause(kSampleInterval);
         }
@@ -232,6 +238,7 @@ struct App::Impl {
 
     Vitals sample() const {
         Vitals vitals;
+        IngestTotals ingested = ingest->counters();
         auto since = [](SteadyClock::time_point then) {
             return std::chrono::duration_cast<milliseconds>(SteadyClock::now() - then).count();
         };
@@ -241,15 +248,15 @@ struct App::Impl {
         if (keys) vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, keys->silent_ms());
         if (ingest_spawned_at != 0) {
             // A Redis that answers, but refuses to be read, is silent for ingest. A time to come: it does not ask.
-            TimeMs granted_at = std::max<TimeMs>(ingest->counters().last_redis_reply_ms, ingest_spawned_at);
+            TimeMs granted_at = std::max<TimeMs>(ingested.last_redis_reply_ms, ingest_spawned_at);
             vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, now - granted_at);
         }
         vitals.store_silent_ms = since(store_answered);
-        TimeMs undrained_at = ingest->counters().oldest_undrained_ms;
+        TimeMs undrained_at = ingested.oldest_undrained_ms;
         if (undrained_at != 0) vitals.oldest_undrained_ms = std::max<TimeMs>(0, now - undrained_at);
         if (oldest_due_at != 0) vitals.oldest_due_ms = std::max<TimeMs>(0, now - oldest_due_at);
         vitals.is_projected = projection->is_projected();
-        vitals.drained = ingest->counters().drained;
+        vitals.drained = ingested.drained;
         const auto& sent = dispatcher->counters();
         vitals.delivered = sent.delivered;
         vitals.failed = sent.failed;
@@ -343,6 +350,8 @@ struct App::Impl {
     Config config;
     Secrets secrets;
     TargetGuard guard;
+    HttpClientOptions http_options;
+    ProbeLimits probes;  // before io: a call that ends with it gives its place back
     std::string owner = owner_name();
     SteadyClock::time_point started_at = SteadyClock::now();
 
@@ -355,11 +364,11 @@ struct App::Impl {
     std::optional<DbExecutor> writer, reader;
     std::optional<DbExecutor> lease_keeper, chore_db;  // where the store may have other instances
     RedisAddress ingest_address;
-    std::optional<RedisClient> events, keys;
+    std::unique_ptr<RedisLink> events, keys;
     std::optional<Projection> projection;
     Subscriptions subscriptions;
     std::optional<Dispatcher> dispatcher;
-    std::optional<Ingest> ingest;
+    std::optional<IngestGroups> ingest;
     std::optional<Chores> chores;
     std::optional<Ownership> ownership;
     std::optional<Api> api;

@@ -21,7 +21,11 @@ struct Config {
     std::string redis_prefix = "headgate:";
     std::string redis_username;
     std::string redis_password_file;
-    int redis_shards = 8;
+    int redis_shards = 8;  // 64 with redis_cluster, unless said
+    bool redis_cluster = false;
+    std::vector<std::string> redis_sentinels;
+    std::string redis_sentinel_master, redis_sentinel_username, redis_sentinel_password_file;
+    std::string redis_tls_ca_file, redis_tls_cert_file, redis_tls_key_file, redis_tls_server_name;
     // [store]
     std::string store_url;
     std::string store_password_file;
@@ -35,6 +39,8 @@ struct Config {
     std::int64_t tokens_lifetime_ms = 24LL * 3600 * 1000;
     // [delivery]
     int delivery_max_in_flight = 256;
+    std::string delivery_proxy;
+    std::string delivery_proxy_credentials_file;
     // [security]
     std::string security_pepper_file;
     std::string security_master_key_file;
@@ -49,7 +55,7 @@ struct Config {
 
 struct ConfigKey {
     std::string_view key;   // "redis.url"
-    std::string_view type;  // string | integer | duration | list | file
+    std::string_view type;  // string | integer | boolean | duration | list | file
     std::string_view def;   // as it would be written
     std::string_view help;
 };

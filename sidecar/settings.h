@@ -9,7 +9,9 @@
 #include "common/hmac.h"
 #include "common/jwks.h"
 #include "common/result.h"
+#include "sidecar/base/text.h"
 #include "sidecar/config.h"
+#include "sidecar/deliver/http_client.h"
 #include "sidecar/deliver/target_guard.h"
 #include "sidecar/io/redis_client.h"
 #include "sidecar/store/store.h"
@@ -32,9 +34,12 @@ struct Secrets {
 [[nodiscard]] Result<RedisAddress> events_redis(const Config& config);
 [[nodiscard]] Result<RedisAddress> keys_redis(const Config& config);
 
-// The ceiling of networks, and our own Redis, store and API, which no webhook may reach: host names
+// The ceiling of networks, and our own Redis, store, API and proxy, which no webhook may reach: host names
 // are resolved, and this machine's addresses listed, now.
 [[nodiscard]] TargetGuardOptions guard_options(const Config& config);
+
+// Connections kept, and the proxy with its credentials.
+[[nodiscard]] Result<HttpClientOptions> http_client_options(const Config& config);
 
 // Can the store have other instances of `serve`? SQLite's file lock allows one.
 [[nodiscard]] bool is_shared_store(const Config& config);

@@ -150,6 +150,60 @@ for my $name (sort keys %bad) {
     delete @body{ grep { !defined $body{$_} } keys %body };
     is_problem(call('POST', '/api/webhooks/', $key, json(\%body)), 422, "webhook with $name");
 }
+# The choices: as they are shown, and what is refused of them.
+my %choices = (
+    ordering => 'key', ordering_policy => 'block', payload_format => 'template', body_template => '{"a":{{payload.x}}}', content_type => 'application/json',
+    rate => '600r/m', signature_style => 'github', timeout_seconds => 7, max_in_flight => 3, sign_ed25519 => JSON::PP::true,
+);
+$answer = call('POST', '/api/webhooks/', $key, json({ %$wanted, %choices }));
+is $answer->status, 201, 'a webhook with every choice' or diag $answer->body;
+my $chosen = $answer->json->{data}{webhook};
+is_deeply { map { $_ => $chosen->{$_} } keys %choices }, \%choices, 'shown as they were given';
+like $chosen->{public_key}, qr/\Awhpk_[A-Za-z0-9+\/]{43}=\z/, 'with the public key';
+my %refused = (
+    'a template without its text' => [{ payload_format => 'template' }, qr/body_template is required/],
+    'a text without the format' => [{ body_template => '{}' }, qr/body_template needs "payload_format"/],
+    'a template that is no JSON' => [{ payload_format => 'template', body_template => "{\n {{type}}" }, qr/line 2, column \d+: not JSON/],
+    'a section' => [{ payload_format => 'template', body_template => '{{#a}}1{{/a}}' }, qr/line 1, column 1: only \{\{name\}\}/],
+    'an unknown name' => [{ payload_format => 'template', body_template => '{{paylod.a}}' }, qr/nearest known name is payload/],
+    'JSON as a form' => [{ payload_format => 'template', body_template => '{"a":1}', content_type => 'application/x-www-form-urlencoded' }, qr/column 1: a form has/],
+    'an unknown format' => [{ payload_format => 'xml' }, qr/payload_format must be/], 'an unknown type' => [{ content_type => 'text/xml' }, qr/content_type must be/],
+    'an unknown style' => [{ signature_style => 'paypal' }, qr/signature_style must be/],
+    "a style's own header" => [{ signature_style => 'github', headers => { 'x-github-event' => 'ping' } }, qr/signature_style/],
+    'two windows' => [{ rate => '1r/s+2r/m' }, qr/rate must be one window/], 'no rate' => [{ rate => 5 }, qr/rate must be one window/],
+    'a policy without ordering' => [{ ordering_policy => 'skip' }, qr/ordering_policy needs/], 'an unknown policy' => [{ ordering => 'key', ordering_policy => 'wait' }, qr/ordering_policy must be/],
+    'a key that is none' => [{ ed25519_key => 'whsk_AAAA' }, qr/ed25519_key must be/], 'a line break in a name' => [{ name => "a\r\nb" }, qr/control characters/],
+    'a header of ours' => [{ headers => { 'Webhook-Id' => '1' } }, qr/webhook-id|Webhook-Id/], 'a line break in an event' => [{ events => ["a\r\nb"] }, qr/event/i],
+);
+for my $name (sort keys %refused) {
+    my ($members, $why) = $refused{$name}->@*;
+    $answer = call('POST', '/api/webhooks/', $key, json({ %$wanted, %$members }));
+    is_problem($answer, 422, "webhook with $name");
+    like $answer->body =~ s/\\"/"/gr, $why, '... and why';
+}
+
+# -- changes -----------------------------------------------------------------------------------
+my $changing = "/api/webhooks/$chosen->{id}/";
+my $etag = call('GET', $changing, $key)->header('ETag');
+$answer = call('PATCH', $changing, $key, json({ name => 'Other', rate => undef, headers => { 'X-Team' => undef, 'X-New' => 'n' }, ordering => undef, is_active => JSON::PP::false }), 'If-Match' => $etag);
+is $answer->status, 200, 'PATCH' or diag $answer->body;
+my $changed = $answer->json->{data}{webhook};
+is_deeply [@$changed{qw(name rate ordering ordering_policy is_active url payload_format)}], ['Other', undef, undef, undef, JSON::PP::false, $wanted->{url}, 'template'], 'what was given is changed, the rest is not';
+is_deeply [sort keys $changed->{headers}->%*], ['X-New'], 'headers are merged, values hidden';
+is_deeply $changed->{retry_config}, $wanted->{retry_config}, 'the retries stay';
+is_deeply $changed->{filters}, $wanted->{filters}, 'and the filters';
+is $changed->{public_key}, $chosen->{public_key}, 'and the key pair';
+isnt $answer->header('ETag'), $etag, 'another version';
+is_problem(call('PATCH', $changing, $key, '{"name":"x"}', 'If-Match' => $etag), 412, 'an older version');
+is_problem(call('PATCH', $changing, $other_key, '{"name":"x"}'), 404, "another organization's webhook, changed");
+is_problem(call('POST', "${changing}rotate-secret", $other_key), 404, '... or rotated');
+is_problem(call('POST', "${changing}rotate-key-pair", $other_key), 404, '... or its key pair');
+for my $bad ('{"secret":"0123456789abcdef"}', '{"nmae":"x"}', '{"url":"https://10.0.0.1/"}', '{"events":[]}', '{"events":null}', '{"url":null}', '{"content_type":"application/x-www-form-urlencoded"}', '{"headers":{"X-GitHub-Event":"x"}}') {
+    is_problem(call('PATCH', $changing, $key, $bad), 422, "PATCH $bad");
+}
+is call('PATCH', $changing, $key, '{"payload_format":"raw","is_active":true}')->json->{data}{webhook}{body_template}, undef, 'the template went with its format';
+is call('DELETE', $changing, $key)->status, 200, 'deleted';
+
 # This organization may reach no network that is not public, so nothing but https.
 is_problem(call('POST', '/api/webhooks/', $other_key, json({ %$wanted, url => $_ })), 422, "webhook to $_")
     for 'http://example.com/', 'http://127.0.0.1:9000/', 'https://127.0.0.1/';
@@ -159,6 +213,8 @@ is_problem(call('PATCH', '/api/webhooks/', $key, '{}'), 405, 'a method that is n
 my $reader = $sidecar->run_json('key', 'create', '--org', $sidecar->org, '--name', 'reader', '--scopes', 'webhooks:read', '--plan', 'pro')->{api_key};
 $t->wait_for('the reader to be at the edge', sub { call('GET', '/api/webhooks/', $reader)->status == 200 });
 is_problem(call('DELETE', $path, $reader), 403, 'a key that may only read');
+is_problem(call('PATCH', $path, $reader, '{}'), 403, '... may not change');
+is_problem(call('POST', "${path}rotate-secret/", $reader), 403, '... or rotate');
 is_problem(call('GET', '/inbox', $reader), 403, 'and only webhooks');
 
 is call('DELETE', $path, $key)->status =~ /\A20[04]\z/, 1, 'DELETE';

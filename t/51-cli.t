@@ -94,6 +94,20 @@ my $hooks = $h->run_json('webhook', 'list', '--org', $h->org);
 my ($shown) = grep { $_->{id} eq $hook->{id} } ref $hooks eq 'ARRAY' ? @$hooks : $hooks->{webhooks}->@*;
 ok $shown, 'webhook list shows it';
 is index(JSON::PP::encode_json($shown), $hook->{secret}), -1, '... without the secret';
+# Every choice, as the API would take it.
+my $template = $t->write_file('body.tpl', qq({"kind":"{{type}}","n":{{payload.n}}}\n));
+my @all = ('--org', $h->org, '--url', "http://127.0.0.1:$receiver_port/all", '--events', 'order.*');
+my $all = $h->run_json(
+    'webhook', 'create', @all, '--format', 'template', '--template', "\@$template", '--ordering', 'key', '--on-failure', 'skip', '--rate', '600r/m',
+    '--signature-style', 'stripe', '--sign-ed25519', '--timeout', 7, '--max-in-flight', 3, '--content-type', 'application/json',
+);
+like $all->{public_key}, qr/\Awhpk_/, 'webhook create --sign-ed25519 prints the public key';
+my ($row) = $h->sql("SELECT payload_format, body_template, ordering, ordering_policy, rate, signature_style, timeout_ms, max_in_flight FROM webhooks WHERE id = '$all->{id}'");
+is_deeply $row, { payload_format => 'template', body_template => '{"kind":"{{type}}","n":{{payload.n}}}', ordering => 'key', ordering_policy => 'skip', rate => '600r/m',
+    signature_style => 'stripe', timeout_ms => 7000, max_in_flight => 3 }, 'webhook create with every choice';
+fails_with(1, qr/line 1, column 6: only/, 'webhook', 'create', @all, '--template', '{"a":{{#x}}}');
+fails_with(1, qr/cannot be read/, 'webhook', 'create', @all, '--template', '@/no/such/file');
+fails_with(1, qr/ordering_policy needs/, 'webhook', 'create', @all, '--on-failure', 'skip');
 fails_with(1, qr/10\.0\.0\.1|private|address/i, 'webhook', 'create', '--org', $h->org, '--url', 'https://10.0.0.1/', '--events', '*');
 fails_with(1, qr/https/i, 'webhook', 'create', '--org', $acme->{id}, '--url', 'http://example.com/', '--events', '*');
 fails_with(1, qr/event/i, 'webhook', 'create', '--org', $h->org, '--url', 'https://example.com/', '--events', 'bad!type');

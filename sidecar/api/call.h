@@ -12,6 +12,8 @@
 #include "common/hmac.h"
 #include "common/ip_network.h"
 #include "common/jwks.h"
+#include "sidecar/api/probe_limits.h"
+#include "sidecar/deliver/http_client.h"
 #include "sidecar/deliver/target_guard.h"
 #include "sidecar/io/db_executor.h"
 #include "sidecar/io/http_server.h"
@@ -36,6 +38,8 @@ struct ApiServices {
     std::function<void()> keys_changed;
     std::function<void(std::string_view webhook_id)> webhook_changed;
     std::function<HealthReport()> health;
+    HttpClient& http;     // the dispatcher's
+    ProbeLimits& probes;  // of what is sent at once beside its deliveries
 };
 
 // Who sent the request, as its credential says.
@@ -61,6 +65,13 @@ boost::asio::awaitable<ServerResponse> post_inbox_ack(const ApiServices& service
 boost::asio::awaitable<ServerResponse> post_webhook(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> list_webhooks(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> get_webhook(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_webhook_test(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_explain_url(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_explain_url(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> delete_webhook(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> patch_webhook(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_webhook_secret(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_webhook_key_pair(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_webhook_jwks(const ApiServices& services, Call call);
 
 }  // namespace headgate

@@ -8,7 +8,7 @@
 namespace headgate {
 namespace {
 
-constexpr std::array<Route, 9> kRoutes = {{
+constexpr std::array<Route, 17> kRoutes = {{
     {"GET", "/live", "", get_live},
     {"GET", "/health", "", get_health},
     {"POST", "/token", "", post_token},
@@ -16,7 +16,15 @@ constexpr std::array<Route, 9> kRoutes = {{
     {"POST", "/inbox/{id}/ack", "inbox:ack", post_inbox_ack},
     {"GET", "/api/webhooks", "webhooks:read", list_webhooks},
     {"POST", "/api/webhooks", "webhooks:write", post_webhook},
+    {"POST", "/api/webhooks/test", "webhooks:write", post_webhook_test},
+    {"GET", "/api/webhooks/explain-url", "webhooks:read", get_explain_url},
+    {"POST", "/api/webhooks/explain-url", "webhooks:read", post_explain_url},
+    {"POST", "/api/webhooks/{id}/test", "webhooks:write", post_webhook_test},
     {"GET", "/api/webhooks/{id}", "webhooks:read", get_webhook},
+    {"PATCH", "/api/webhooks/{id}", "webhooks:write", patch_webhook},
+    {"POST", "/api/webhooks/{id}/rotate-secret", "webhooks:write", post_webhook_secret},
+    {"POST", "/api/webhooks/{id}/rotate-key-pair", "webhooks:write", post_webhook_key_pair},
+    {"GET", "/.well-known/webhooks/{id}/jwks.json", "", get_webhook_jwks},
     {"DELETE", "/api/webhooks/{id}", "webhooks:write", delete_webhook},
 }};
 

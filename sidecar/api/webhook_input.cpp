@@ -1,14 +1,17 @@
 // Reading and checking a webhook; see webhook_input.h. Next file: webhooks.cpp.
 #include "sidecar/api/webhook_input.h"
 
+#include <algorithm>
 #include <array>
 #include <boost/json.hpp>
-#include <cmath>
 
 #include "common/event_id.h"
 #include "common/event_record.h"
 #include "common/limits.h"
+#include "common/rate_plan.h"
 #include "common/webhook_signature.h"
+#include "sidecar/api/member_reader.h"
+#include "sidecar/api/webhook_json.h"
 #include "sidecar/base/json_text.h"
 #include "sidecar/base/text.h"
 #include "sidecar/deliver/body.h"
@@ -23,44 +26,90 @@ namespace {
 
 constexpr std::size_t kDescriptionBytesMax = 1024;
 constexpr int kInFlightMax = 256;
+constexpr std::int64_t kGraceSecondsDefault = 24 * 3600;
+constexpr std::int64_t kGraceSecondsMax = 7 * 24 * 3600;
 constexpr double kOldRetryDelayMs = 5000;  // of a retry_config that names a delay or a multiplier only
 constexpr double kOldBackoffMultiplier = 2;
 
-std::string_view view(const json::string& text) { return {text.data(), text.size()}; }
+// A caller's own, or a new one when there is none.
+std::optional<WebhookSecret> secret_of(const json::value* value, TimeMs now, std::vector<FieldError>& errors) {
+    std::string text = value == nullptr ? make_webhook_secret() : std::string();
+    if (value != nullptr && value->is_string()) text = view(value->get_string());
+    auto bytes = webhook_secret_bytes(text);
+    if (bytes) return WebhookSecret{std::move(*bytes), now, std::nullopt};
+    errors.push_back({{"body", "secret"},
+                      "secret must be a string of " + std::to_string(limits::kWebhookSecretBytesMin) + " to " +
+                          std::to_string(limits::kWebhookSecretBytesMax) + " bytes, or whsec_ and base64 of such"});
+    return std::nullopt;
+}
 
-class WebhookReader {
+class SecretReader : MemberReader {
  public:
-    WebhookReader(const json::object& members, WebhookInput& out) : members_(members), out_(out) {}
+    SecretReader(const json::object& members, SecretInput& out) : MemberReader(members, out.errors), out_(out) {}
 
-    void read(std::string_view org, const std::vector<std::string>& networks, const TargetGuard& guard, TimeMs now) {
+    void read(TimeMs now) {
+        if (auto secret = secret_of(take("secret"), now, out_.errors)) out_.secret = std::move(*secret);
+        auto grace = integer(take("grace_seconds"), {"grace_seconds"}, kGraceSecondsDefault, 0, kGraceSecondsMax);
+        out_.others_expire_at = now + grace.value_or(0) * 1000;
+        refuse_unknown();
+    }
+
+ private:
+    SecretInput& out_;
+};
+
+class WebhookReader : MemberReader {
+ public:
+    WebhookReader(const json::object& members, WebhookInput& out) : MemberReader(members, out.errors), out_(out) {}
+
+    void create(std::string_view org, const std::vector<std::string>& networks, const TargetGuard& guard, TimeMs now) {
         Webhook& webhook = out_.webhook;
         webhook.id = uuid7(now);
         webhook.org = org;
         webhook.created_at = webhook.updated_at = now;
         read_url(networks, guard);
         read_text("name", webhook.name, limits::kWebhookNameBytesMax);
-        read_text("description", webhook.description, kDescriptionBytesMax);
-        read_events();
-        read_headers();
         read_secret(now);
-        read_bool("is_active", webhook.is_active);
-        read_retry();
-        read_filters();
-        read_choices();
-        refuse_unknown();
+        read_rest();
+    }
+
+    // out_.webhook is what there is: what is given replaces it, and null puts the default in its place.
+    void change(const std::vector<std::string>& networks, const TargetGuard& guard, TimeMs now) {
+        is_change_ = true;
+        Webhook& webhook = out_.webhook;
+        webhook.updated_at = now;
+        if (has("url")) read_url(networks, guard);
+        if (const json::value* name = take("name"); name == nullptr && has("name"))
+            error({"name"}, "name must be a string");
+        read_text("name", webhook.name, limits::kWebhookNameBytesMax);
+        if (has("secret")) error({"secret"}, "secret is changed by POST /api/webhooks/{id}/rotate-secret");
+        take("secret");
+        if (has("description") && take("description") == nullptr) webhook.description.clear();
+        if (has("is_active") && take("is_active") == nullptr) webhook.is_active = true;
+        read_rest();
+        if (webhook.is_active) webhook.disabled_reason.clear();
     }
 
  private:
-    void error(std::vector<std::string> loc, std::string msg) {
-        loc.insert(loc.begin(), "body");
-        out_.errors.push_back({std::move(loc), std::move(msg)});
-    }
+    // Is the member to be read? On a change only what is given; null is the default then as well.
+    bool concerns(std::string_view name) { return !is_change_ || has(name); }
 
-    // nullptr when absent or null: both mean the default.
-    const json::value* take(std::string_view name) {
-        known_.push_back(name);
-        const json::value* value = members_.if_contains(name);
-        return value == nullptr || value->is_null() ? nullptr : value;
+    void read_rest() {
+        Webhook& webhook = out_.webhook;
+        read_text("description", webhook.description, kDescriptionBytesMax);
+        if (concerns("events")) read_events();
+        take("events");
+        read_style();  // the headers depend on it
+        read_headers();
+        read_bool("is_active", webhook.is_active);
+        if (concerns("retry_config") || has("retry_count") || has("retry_delay_seconds")) read_retry();
+        for (const char* name : {"retry_config", "retry_count", "retry_delay_seconds"}) take(name);
+        if (concerns("filters") || has("event_filters")) read_filters();
+        for (const char* name : {"filters", "event_filters"}) take(name);
+        read_ordering();
+        read_format();
+        read_limits();
+        refuse_unknown();
     }
 
     void read_url(const std::vector<std::string>& networks, const TargetGuard& guard) {
@@ -73,27 +122,7 @@ class WebhookReader {
         auto target = guard.check_url(url, networks);
         if (!target) return error({"url"}, target.error().message);
         out_.webhook.url = url;
-        out_.webhook.name = target->host.substr(0, limits::kWebhookNameBytesMax);
-    }
-
-    void read_text(std::string_view name, std::string& out, std::size_t bytes_max) {
-        const json::value* value = take(name);
-        if (value == nullptr) return;
-        std::string member(name);
-        if (!value->is_string()) return error({member}, member + " must be a string");
-        std::string_view text = view(value->get_string());
-        if (text.size() > bytes_max)
-            return error({member}, member + " is longer than " + std::to_string(bytes_max) + " bytes");
-        if (has_control_characters(text)) return error({member}, member + " has control characters");
-        if (name == "name" && text.empty()) return error({member}, "name is empty");
-        out = text;
-    }
-
-    void read_bool(std::string_view name, bool& out) {
-        const json::value* value = take(name);
-        if (value == nullptr) return;
-        if (!value->is_bool()) return error({std::string(name)}, std::string(name) + " must be true or false");
-        out = value->get_bool();
+        if (!is_change_) out_.webhook.name = target->host.substr(0, limits::kWebhookNameBytesMax);
     }
 
     void read_events() {
@@ -103,6 +132,7 @@ class WebhookReader {
         const auto& list = value->get_array();
         if (list.empty() || list.size() > limits::kWebhookEventsMax)
             return error({"events"}, "events must have 1 to " + std::to_string(limits::kWebhookEventsMax) + " items");
+        out_.webhook.events.clear();
         for (std::size_t i = 0; i < list.size(); ++i) {
             if (!list[i].is_string()) {
                 error({"events", std::to_string(i)}, "an event must be a string");
@@ -117,52 +147,70 @@ class WebhookReader {
         }
     }
 
+    // A change is merged by name: values are never shown, so that nobody could send them all again.
     void read_headers() {
         const json::value* value = take("headers");
-        if (value == nullptr) return;
-        if (!value->is_object()) return error({"headers"}, "headers must be an object of strings");
-        for (const auto& [name, text] : value->get_object()) {
-            if (!text.is_string())
-                return error({"headers", std::string(name.data(), name.size())}, "a header's value must be a string");
-            out_.webhook.headers.emplace_back(std::string(name.data(), name.size()), view(text.get_string()));
+        auto& headers = out_.webhook.headers;
+        if (value == nullptr) {
+            if (has("headers")) headers.clear();
+        } else if (!value->is_object()) {
+            return error({"headers"}, "headers must be an object of strings");
+        } else {
+            for (const auto& [member, text] : value->get_object()) {
+                std::string name(member.data(), member.size());
+                if (!text.is_string() && !(is_change_ && text.is_null()))
+                    return error({"headers", name}, "a header's value must be a string");
+                if (is_change_ && text.is_string() && view(text.get_string()) == kHeaderMask && has_header(name))
+                    continue;
+                if (is_change_)
+                    std::erase_if(headers,
+                                  [&](const auto& header) { return to_lower(header.first) == to_lower(name); });
+                if (text.is_string()) headers.emplace_back(std::move(name), view(text.get_string()));
+            }
         }
-        auto valid = validate_webhook_headers(out_.webhook.headers);
+        if (value == nullptr && !has("signature_style")) return;
+        auto valid = validate_webhook_headers(headers, out_.webhook.signature_style);
         if (!valid) error({"headers"}, valid.error().message);
     }
 
+    bool has_header(const std::string& name) const {
+        const auto& headers = out_.webhook.headers;
+        return std::any_of(headers.begin(), headers.end(),
+                           [&](const auto& header) { return to_lower(header.first) == to_lower(name); });
+    }
+
+    void read_style() {
+        Webhook& webhook = out_.webhook;
+        if (has("signature_style")) {
+            webhook.signature_style.clear();
+            read_text("signature_style", webhook.signature_style, 16);
+            if (!signature_style_is_valid(webhook.signature_style))
+                error({"signature_style"}, R"(signature_style must be "stripe", "github", "shopify" or absent)");
+        }
+        take("signature_style");
+        const json::value* key = take("ed25519_key");
+        const json::value* wanted = take("sign_ed25519");
+        bool signs = !webhook.ed25519_seed.empty();
+        if (wanted != nullptr && !wanted->is_bool())
+            return error({"sign_ed25519"}, "sign_ed25519 must be true or false");
+        if (wanted != nullptr) signs = wanted->get_bool();
+        if (wanted == nullptr && has("sign_ed25519")) signs = false;
+        if (key != nullptr) {
+            auto seed = key->is_string() ? webhook_private_key_seed(view(key->get_string())) : std::nullopt;
+            if (!seed) return error({"ed25519_key"}, "ed25519_key must be whsk_ and base64 of an Ed25519 private key");
+            if (wanted != nullptr && !signs) return error({"ed25519_key"}, "ed25519_key needs sign_ed25519 to be true");
+            webhook.ed25519_seed = std::move(*seed);
+            return;
+        }
+        if (!signs) webhook.ed25519_seed.clear();
+        if (signs && webhook.ed25519_seed.empty()) webhook.ed25519_seed = make_ed25519_seed();
+    }
+
     void read_secret(TimeMs now) {
-        const json::value* value = take("secret");
-        std::string text = value == nullptr ? make_webhook_secret() : std::string();
-        if (value != nullptr && value->is_string()) text = view(value->get_string());
-        auto bytes = webhook_secret_bytes(text);
-        if (!bytes)
-            return error({"secret"}, "secret must be a string of " + std::to_string(limits::kWebhookSecretBytesMin) +
-                                         " to " + std::to_string(limits::kWebhookSecretBytesMax) +
-                                         " bytes, or whsec_ and base64 of such");
-        out_.secret_text = webhook_secret_text(*bytes);
-        out_.webhook.secrets.push_back(WebhookSecret{std::move(*bytes), now, std::nullopt});
-    }
-
-    // A number in its place; `fallback` when absent, nothing when it is wrong.
-    std::optional<double> number(const json::value* value, std::vector<std::string> loc, double fallback) {
-        if (value == nullptr) return fallback;
-        if (!value->is_number()) {
-            error(loc, loc.back() + " must be a number");
-            return std::nullopt;
+        if (auto secret = secret_of(take("secret"), now, out_.errors)) {
+            out_.secret_text = webhook_secret_text(secret->key_bytes);
+            out_.webhook.secrets.push_back(std::move(*secret));
         }
-        return value->to_number<double>();
-    }
-
-    std::optional<std::int64_t> integer(const json::value* value, std::vector<std::string> loc, std::int64_t fallback,
-                                        std::int64_t min, std::int64_t max) {
-        auto found = number(value, loc, static_cast<double>(fallback));
-        if (!found) return std::nullopt;
-        if (*found != std::floor(*found) || *found < static_cast<double>(min) || *found > static_cast<double>(max)) {
-            error(loc,
-                  loc.back() + " must be a whole number from " + std::to_string(min) + " to " + std::to_string(max));
-            return std::nullopt;
-        }
-        return static_cast<std::int64_t>(*found);
     }
 
     void read_retry() {
@@ -170,6 +218,7 @@ class WebhookReader {
         const json::value* count = take("retry_count");
         const json::value* delay_seconds = take("retry_delay_seconds");
         RetryConfig& retry = out_.webhook.retry;
+        retry = {};
         retry.schedule_ms = default_retry_schedule_ms();
         if (config != nullptr && (count != nullptr || delay_seconds != nullptr))
             return error({"retry_config"}, "give either retry_config, or retry_count and retry_delay_seconds");
@@ -241,6 +290,7 @@ class WebhookReader {
         if (filters != nullptr && older != nullptr) return error({"filters"}, "give either filters or event_filters");
         std::string name = older != nullptr ? "event_filters" : "filters";
         if (older != nullptr) filters = older;
+        out_.webhook.filters = "{}";
         if (filters == nullptr) return;
         if (!filters->is_object()) return error({name}, name + " must be an object");
         std::string text = json_text(*filters);
@@ -249,40 +299,90 @@ class WebhookReader {
         out_.webhook.filters = std::move(text);
     }
 
-    void read_choices() {
+    void read_ordering() {
         Webhook& webhook = out_.webhook;
-        std::string ordering, format = "envelope";
-        read_text("ordering", ordering, 16);
-        if (!ordering.empty() && ordering != "key") error({"ordering"}, "ordering must be \"key\" or absent");
-        webhook.ordering = ordering == "key" ? ordering : "";
-        read_text("payload_format", format, 16);
-        if (format != "envelope" && format != "standard")
-            error({"payload_format"}, "payload_format must be \"envelope\" or \"standard\"");
-        webhook.payload_format = format == "standard" ? PayloadFormat::kStandard : PayloadFormat::kEnvelope;
-        read_text("content_type", webhook.content_type, 64);
-        if (!content_type_is_valid(webhook.content_type))
-            error({"content_type"},
-                  "content_type must be \"application/json\" or \"application/x-www-form-urlencoded\"");
-        if (auto seconds = integer(take("timeout_seconds"), {"timeout_seconds"},
-                                   limits::kDeliveryTimeoutMsDefault / 1000, 1, limits::kDeliveryTimeoutMsMax / 1000))
+        if (has("ordering")) {
+            webhook.ordering.clear();
+            read_text("ordering", webhook.ordering, 16);
+            if (!webhook.ordering.empty() && webhook.ordering != "key")
+                error({"ordering"}, R"(ordering must be "key" or absent)");
+        }
+        take("ordering");
+        const json::value* given = take("ordering_policy");
+        if (given == nullptr) {
+            if (has("ordering_policy") || webhook.ordering.empty()) webhook.ordering_policy = OrderingPolicy::kDead;
+            return;
+        }
+        auto policy = given->is_string() ? ordering_policy_of(view(given->get_string())) : std::nullopt;
+        if (!policy) return error({"ordering_policy"}, R"(ordering_policy must be "dead", "skip" or "block")");
+        if (webhook.ordering.empty()) return error({"ordering_policy"}, R"(ordering_policy needs "ordering": "key")");
+        webhook.ordering_policy = *policy;
+    }
+
+    void read_format() {
+        Webhook& webhook = out_.webhook;
+        if (has("payload_format")) {
+            std::string format = "envelope";
+            read_text("payload_format", format, 16);
+            if (auto found = payload_format_of(format))
+                webhook.payload_format = *found;
+            else
+                error({"payload_format"}, R"(payload_format must be "envelope", "standard", "raw" or "template")");
+        }
+        take("payload_format");
+        if (has("content_type")) {
+            webhook.content_type = Webhook{}.content_type;
+            read_text("content_type", webhook.content_type, 64);
+            if (!content_type_is_valid(webhook.content_type))
+                return error({"content_type"},
+                             R"(content_type must be "application/json" or "application/x-www-form-urlencoded")");
+        }
+        take("content_type");
+        read_template();
+    }
+
+    void read_template() {
+        Webhook& webhook = out_.webhook;
+        const json::value* given = take("body_template");
+        const bool is_template = webhook.payload_format == PayloadFormat::kTemplate;
+        if (given != nullptr && !given->is_string()) return error({"body_template"}, "body_template must be a string");
+        if (given != nullptr && !is_template)
+            return error({"body_template"}, R"(body_template needs "payload_format": "template")");
+        if (given != nullptr) webhook.body_template = view(given->get_string());
+        if (!is_template || (given == nullptr && has("body_template"))) webhook.body_template.clear();
+        if (!is_template) return;
+        if (webhook.body_template.empty())
+            return error({"body_template"}, R"(body_template is required with "payload_format": "template")");
+        if (const BodyForm form = make_body_form(webhook); form.body_template == nullptr)
+            error({"body_template"}, form.problem);
+    }
+
+    void read_limits() {
+        Webhook& webhook = out_.webhook;
+        const json::value* rate = take("rate");
+        if (has("rate")) webhook.rate.clear();
+        if (rate != nullptr) {
+            auto window = rate->is_string() ? parse_rate_window(view(rate->get_string()))
+                                            : Result<RateWindow>(fail(ErrorCode::kInvalidArgument, "not a string"));
+            if (window)
+                webhook.rate = format_rate_plan({*window});
+            else
+                error({"rate"}, "rate must be one window such as \"600r/m\": " + window.error().message);
+        }
+        const std::int64_t seconds_now = is_change_ && !has("timeout_seconds")
+                                             ? webhook.timeout_ms / 1000
+                                             : limits::kDeliveryTimeoutMsDefault / 1000;
+        if (auto seconds = integer(take("timeout_seconds"), {"timeout_seconds"}, seconds_now, 1,
+                                   limits::kDeliveryTimeoutMsMax / 1000))
             webhook.timeout_ms = *seconds * 1000;
-        if (auto in_flight =
-                integer(take("max_in_flight"), {"max_in_flight"}, limits::kWebhookInFlightDefault, 1, kInFlightMax))
+        const std::int64_t in_flight_now =
+            is_change_ && !has("max_in_flight") ? webhook.max_in_flight : limits::kWebhookInFlightDefault;
+        if (auto in_flight = integer(take("max_in_flight"), {"max_in_flight"}, in_flight_now, 1, kInFlightMax))
             webhook.max_in_flight = static_cast<int>(*in_flight);
     }
 
-    void refuse_unknown() {
-        for (const auto& [name, ignored] : members_) {
-            std::string_view member(name.data(), name.size());
-            if (std::find(known_.begin(), known_.end(), member) == known_.end())
-                error({std::string(member)},
-                      "no such member; the nearest known one is " + std::string(nearest(member.substr(0, 64), known_)));
-        }
-    }
-
-    const json::object& members_;
+    bool is_change_ = false;
     WebhookInput& out_;
-    std::vector<std::string_view> known_;
 };
 
 }  // namespace
@@ -290,7 +390,21 @@ class WebhookReader {
 WebhookInput read_webhook(const json::object& members, std::string_view org,
                           const std::vector<std::string>& org_networks, const TargetGuard& guard, TimeMs now) {
     WebhookInput input;
-    WebhookReader(members, input).read(org, org_networks, guard, now);
+    WebhookReader(members, input).create(org, org_networks, guard, now);
+    return input;
+}
+
+WebhookInput read_webhook_change(const json::object& members, const Webhook& before,
+                                 const std::vector<std::string>& org_networks, const TargetGuard& guard, TimeMs now) {
+    WebhookInput input;
+    input.webhook = before;
+    WebhookReader(members, input).change(org_networks, guard, now);
+    return input;
+}
+
+SecretInput read_new_secret(const json::object& members, TimeMs now) {
+    SecretInput input;
+    SecretReader(members, input).read(now);
     return input;
 }
 

@@ -20,11 +20,26 @@ struct WebhookInput {
 };
 
 // Members: url, events (both required), name (default: the URL's host), description, headers, secret (default: a
-// new one), is_active, retry_config, filters, ordering, payload_format, content_type, timeout_seconds,
-// max_in_flight; and the older names event_filters, retry_count, retry_delay_seconds. Any other is an error,
-// because a mistyped member that is silently dropped is a webhook that does not do what its owner believes.
+// new one), is_active, retry_config, filters, ordering, ordering_policy, payload_format, body_template, content_type,
+// signature_style, sign_ed25519, ed25519_key (default: a new one), rate, timeout_seconds, max_in_flight; and the older
+// names event_filters, retry_count, retry_delay_seconds. Any other is an error, because a mistyped member that is
+// silently dropped is a webhook that does not do what its owner believes.
 [[nodiscard]] WebhookInput read_webhook(const boost::json::object& members, std::string_view org,
                                         const std::vector<std::string>& org_networks, const TargetGuard& guard,
                                         TimeMs now);
+
+// The same members, but for the secret, each of them optional: what is absent stays, null gives the default back.
+// `headers` are merged by name, null takes one away.
+[[nodiscard]] WebhookInput read_webhook_change(const boost::json::object& members, const Webhook& before,
+                                               const std::vector<std::string>& org_networks, const TargetGuard& guard,
+                                               TimeMs now);
+
+// secret (default: a new one) and grace_seconds (24 h, at most 7 days): how long the others go on signing.
+struct SecretInput {
+    WebhookSecret secret;
+    TimeMs others_expire_at = 0;
+    std::vector<FieldError> errors;
+};
+[[nodiscard]] SecretInput read_new_secret(const boost::json::object& members, TimeMs now);
 
 }  // namespace headgate

@@ -4,14 +4,37 @@
 #include <boost/json.hpp>
 #include <cmath>
 
+#include "common/base64url.h"
+#include "common/key_material.h"
 #include "common/rfc3339.h"
+#include "common/webhook_signature.h"
 #include "sidecar/base/text.h"
 
 namespace headgate {
 namespace json = boost::json;
 namespace {
 
-constexpr std::string_view kMask = "********";
+constexpr std::pair<std::string_view, PayloadFormat> kFormats[] = {
+    {"envelope", PayloadFormat::kEnvelope},
+    {"standard", PayloadFormat::kStandard},
+    {"raw", PayloadFormat::kRaw},
+    {"template", PayloadFormat::kTemplate},
+};
+constexpr std::pair<std::string_view, OrderingPolicy> kPolicies[] = {
+    {"dead", OrderingPolicy::kDead},
+    {"skip", OrderingPolicy::kSkip},
+    {"block", OrderingPolicy::kBlock},
+};
+
+// Empty stands for none.
+json::value text_or_null(std::string_view text) {
+    if (text.empty()) return nullptr;
+    return json::value(text);
+}
+
+std::optional<Ed25519Key> key_pair_of(const Webhook& webhook) {
+    return webhook.ed25519_seed.empty() ? std::nullopt : Ed25519Key::from_seed(webhook.ed25519_seed);
+}
 
 json::array events_json(const Webhook& webhook) {
     json::array events;
@@ -23,7 +46,7 @@ json::array events_json(const Webhook& webhook) {
 json::object headers_json(const Webhook& webhook) {
     json::object headers;
     for (const auto& [name, value] : webhook.headers)
-        if (to_lower(name) != "authorization") headers.emplace(name, kMask);
+        if (to_lower(name) != "authorization") headers.emplace(name, kHeaderMask);
     return headers;
 }
 
@@ -63,19 +86,64 @@ json::object build(const Webhook& webhook, const std::string_view* secret) {
     boost::system::error_code ec;
     auto filters = json::parse(webhook.filters, ec);
     shown.emplace("filters", ec ? json::value(json::object()) : std::move(filters));
-    if (webhook.ordering.empty())
-        shown.emplace("ordering", nullptr);
-    else
-        shown.emplace("ordering", webhook.ordering);
-    shown.emplace("payload_format", webhook.payload_format == PayloadFormat::kStandard ? "standard" : "envelope");
+    shown.emplace("ordering", text_or_null(webhook.ordering));
+    json::value policy = nullptr;
+    for (const auto& [name, value] : kPolicies)
+        if (!webhook.ordering.empty() && value == webhook.ordering_policy) policy = json::value(name);
+    shown.emplace("ordering_policy", std::move(policy));
+    shown.emplace("payload_format", payload_format_name(webhook.payload_format));
+    shown.emplace("body_template", text_or_null(webhook.body_template));
     shown.emplace("content_type", webhook.content_type);
     shown.emplace("timeout_seconds", webhook.timeout_ms / 1000);
     shown.emplace("max_in_flight", webhook.max_in_flight);
+    shown.emplace("rate", text_or_null(webhook.rate));
+    shown.emplace("signature_style", text_or_null(webhook.signature_style));
+    auto key_pair = key_pair_of(webhook);
+    shown.emplace("sign_ed25519", key_pair.has_value());
+    if (key_pair) {
+        shown.emplace("public_key", webhook_public_key_text(*key_pair));
+        shown.emplace("jwks_path", "/.well-known/webhooks/" + webhook.id + "/jwks.json");
+    }
     if (!webhook.disabled_reason.empty()) shown.emplace("disabled_reason", webhook.disabled_reason);
     return shown;
 }
 
 }  // namespace
+
+std::string_view payload_format_name(PayloadFormat format) noexcept {
+    for (const auto& [name, value] : kFormats)
+        if (value == format) return name;
+    return "envelope";
+}
+
+std::optional<PayloadFormat> payload_format_of(std::string_view name) noexcept {
+    for (const auto& [known, value] : kFormats)
+        if (known == name) return value;
+    return std::nullopt;
+}
+
+std::optional<OrderingPolicy> ordering_policy_of(std::string_view name) noexcept {
+    for (const auto& [known, value] : kPolicies)
+        if (known == name) return value;
+    return std::nullopt;
+}
+
+std::optional<json::object> webhook_jwks_json(const Webhook& webhook) {
+    auto key_pair = key_pair_of(webhook);
+    if (!key_pair) return std::nullopt;
+    auto material = KeyMaterial::from_ed25519(key_pair->public_key());
+    if (!material) return std::nullopt;
+    json::object jwk;
+    jwk.emplace("kty", "OKP");
+    jwk.emplace("crv", "Ed25519");
+    jwk.emplace("x", base64url_encode(key_pair->public_key()));
+    jwk.emplace("use", "sig");
+    jwk.emplace("alg", "EdDSA");
+    jwk.emplace("kid", (*material)->thumbprint());
+    json::object set;
+    set.emplace("keys", json::array{std::move(jwk)});
+    return set;
+}
 
 json::value rounded_json(std::optional<double> number) {
     if (!number) return nullptr;

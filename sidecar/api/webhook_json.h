@@ -2,11 +2,22 @@
 #pragma once
 
 #include <boost/json/fwd.hpp>
+#include <optional>
 #include <string_view>
 
 #include "sidecar/store/store.h"
 
 namespace headgate {
+
+// What stands for a header's value.
+inline constexpr std::string_view kHeaderMask = "********";
+
+[[nodiscard]] std::string_view payload_format_name(PayloadFormat format) noexcept;
+[[nodiscard]] std::optional<PayloadFormat> payload_format_of(std::string_view name) noexcept;
+[[nodiscard]] std::optional<OrderingPolicy> ordering_policy_of(std::string_view name) noexcept;
+
+// The public half of the webhook's key pair as a JWK set (RFC 7517, RFC 8037); nullopt when it has none.
+[[nodiscard]] std::optional<boost::json::object> webhook_jwks_json(const Webhook& webhook);
 
 // What creation and reading have in common.
 [[nodiscard]] boost::json::object webhook_json(const Webhook& webhook);

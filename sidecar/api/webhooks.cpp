@@ -1,4 +1,5 @@
-// /api/webhooks/: create, list, read, delete. See webhook_input.cpp for what may be created.
+// /api/webhooks/: create, list, read, delete. See webhook_input.cpp for what may be created. Next file:
+// webhook_changes.cpp.
 #include <boost/json.hpp>
 
 #include "common/limits.h"

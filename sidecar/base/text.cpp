@@ -89,6 +89,22 @@ std::string to_lower(std::string_view text) {
     return lower;
 }
 
+void append_form_encoded(std::string& out, std::string_view bytes) {
+    static constexpr char kHex[] = "0123456789ABCDEF";
+    for (const char c : bytes) {
+        const auto byte = static_cast<unsigned char>(c);
+        const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                              c == '_' || c == '.' || c == '*';
+        if (is_plain) {
+            out += c;
+        } else {
+            out += '%';
+            out += kHex[byte >> 4];
+            out += kHex[byte & 15];
+        }
+    }
+}
+
 std::string_view nearest(std::string_view text, const std::vector<std::string_view>& names) {
     std::string_view best = names.front();
     std::size_t best_distance = SIZE_MAX;

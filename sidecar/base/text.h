@@ -22,6 +22,8 @@ namespace headgate {
 [[nodiscard]] bool list_has(std::string_view list, std::string_view word) noexcept;
 [[nodiscard]] std::string join(const std::vector<std::string>& parts, std::string_view between);
 [[nodiscard]] std::string to_lower(std::string_view text);  // ASCII
+// As application/x-www-form-urlencoded has it, but a space is %20.
+void append_form_encoded(std::string& out, std::string_view bytes);
 // The name with the smallest edit distance; `names` is not empty.
 [[nodiscard]] std::string_view nearest(std::string_view text, const std::vector<std::string_view>& names);
 // host:port, [v6]:port; nullopt when a part is missing or the port is no number up to 65535.

@@ -54,6 +54,7 @@ int run_command_line(int argc, char** argv) {
     add_key(root, invocation);
     add_webhook(root, invocation);
     add_event(root, invocation);
+    add_explain_url(root, invocation);
     add_receive(root, invocation);
     add_version(root, invocation);
     let_options_fall_through(root);

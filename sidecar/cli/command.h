@@ -39,6 +39,7 @@ void add_org(CLI::App& root, Invocation& invocation);
 void add_key(CLI::App& root, Invocation& invocation);
 void add_webhook(CLI::App& root, Invocation& invocation);
 void add_event(CLI::App& root, Invocation& invocation);
+void add_explain_url(CLI::App& root, Invocation& invocation);
 void add_receive(CLI::App& root, Invocation& invocation);
 void add_version(CLI::App& root, Invocation& invocation);
 

@@ -1,4 +1,5 @@
-// headgate org create | list
+// headgate org create | list | allow-network
+#include <algorithm>
 #include <boost/json.hpp>
 
 #include "common/rfc3339.h"
@@ -9,6 +10,8 @@
 
 namespace headgate {
 namespace {
+
+constexpr std::size_t kNetworksMax = 64;
 
 boost::json::object org_record(const Organization& org) {
     boost::json::object record;
@@ -44,6 +47,63 @@ Result<void> list(const Invocation& invocation) {
     return {};
 }
 
+struct NetworkOptions {
+    std::string org, network;
+    bool removes = false, lists = false;
+};
+
+void print_networks(const Invocation& invocation, const Organization& org, const Config& config) {
+    boost::json::array rows;
+    for (const auto& text : org.allow_networks) {
+        const auto network = parse_network(text);
+        // Beyond the ceiling nothing is allowed, whatever the organization's list says.
+        const auto& ceiling = config.security_allow_networks;
+        const bool is_within =
+            text == "*" || (network && std::any_of(ceiling.begin(), ceiling.end(), [&](const IpNetwork& allowed) {
+                                return allowed.prefix_bits <= network->prefix_bits && allowed.contains(network->base);
+                            }));
+        boost::json::object row;
+        row.emplace("network", text);
+        row.emplace("within_ceiling", is_within);
+        rows.push_back(std::move(row));
+    }
+    print_table(invocation.json, {"network", "within_ceiling"}, rows);
+}
+
+// What deliveries may reach changes with the next target that is read: at once, as the generation is raised.
+Result<void> allow_network(const Invocation& invocation, const NetworkOptions& options) {
+    if (options.lists != options.network.empty())
+        return fail(ErrorCode::kInvalidArgument,
+                    "give either --network CIDR (with --remove to take it back) or --list");
+    if (!options.network.empty() && options.network != "*" && !parse_network(options.network))
+        return fail(ErrorCode::kInvalidArgument,
+                    "--network " + options.network +
+                        " is no network: write an address, address/prefix with no bits set beyond the prefix, or *");
+    auto opened = open_store_for(invocation);
+    if (!opened) return tl::unexpected(opened.error());
+    auto org = find_org(*opened->store, options.org);
+    if (!org) return tl::unexpected(org.error());
+    auto& networks = org->allow_networks;
+    const auto found = std::find(networks.begin(), networks.end(), options.network);
+    if (options.removes && found == networks.end())
+        return fail(ErrorCode::kNotFound, "the organization has no network " + options.network);
+    if (options.removes) {
+        networks.erase(found);
+    } else if (!options.lists && found == networks.end()) {
+        if (networks.size() >= kNetworksMax)
+            return fail(ErrorCode::kConflict,
+                        "an organization has at most " + std::to_string(kNetworksMax) + " networks");
+        networks.push_back(options.network);
+    }
+    if (!options.lists) {
+        org->updated_at = wall_clock_ms();
+        auto updated = opened->store->update_org(*org);
+        if (!updated) return updated;
+    }
+    print_networks(invocation, *org, opened->config);
+    return {};
+}
+
 }  // namespace
 
 void add_org(CLI::App& root, Invocation& invocation) {
@@ -54,6 +114,16 @@ void add_org(CLI::App& root, Invocation& invocation) {
     create_command->add_option("--plan", options->plan, "its rate plan")->capture_default_str();
     create_command->callback([&invocation, options] {
         invocation.action = [&invocation, options] { return create(invocation, *options); };
+    });
+    auto network = std::make_shared<NetworkOptions>();
+    auto* allow =
+        org->add_subcommand("allow-network", "what an organization's webhooks may reach besides public addresses");
+    allow->add_option("--org", network->org, "the organization's id or name")->required();
+    allow->add_option("--network", network->network, "CIDR, within security.allow_networks; * is all of that");
+    allow->add_flag("--remove", network->removes, "take the network back");
+    allow->add_flag("--list", network->lists, "only show them");
+    allow->callback([&invocation, network] {
+        invocation.action = [&invocation, network] { return allow_network(invocation, *network); };
     });
     org->add_subcommand("list", "list the organizations")->callback([&invocation] {
         invocation.action = [&invocation] { return list(invocation); };

@@ -15,7 +15,8 @@ bool is_success(const HttpResponse& response) noexcept {
     return response.failure == HttpFailure::kNone && response.status >= 200 && response.status <= 299;
 }
 
-// The log's lines and the tables are text: bytes that are not UTF-8 become U+FFFD, NUL included.
+}  // namespace
+
 std::string as_text(std::string bytes) {
     std::string text;
     std::size_t clean = 0;  // bytes before this one need no copy
@@ -46,8 +47,6 @@ std::string as_text(std::string bytes) {
     }
     return text.append(bytes, clean, std::string::npos);
 }
-
-}  // namespace
 
 AttemptRecord record_attempt(const Flight& flight, HttpResponse response, TimeMs now, double random) {
     const HeldDelivery& delivery = flight.delivery;

@@ -19,9 +19,13 @@ struct Flight {
     std::shared_ptr<const DeliveryTarget> target;  // as it was when the request was made
     std::string request_headers;                   // redacted
     TimeMs started_at = 0;
+    LaneGate::Ticket ticket{};
 };
 
 [[nodiscard]] AttemptRecord record_attempt(const Flight& flight, HttpResponse response, TimeMs now, double random);
+
+// The log's lines, the tables and JSON are text: bytes that are not UTF-8 become U+FFFD, NUL included.
+[[nodiscard]] std::string as_text(std::string bytes);
 
 // Nothing was sent: the delivery goes back to the store as it was (kInterrupted), or is cancelled.
 [[nodiscard]] AttemptRecord record_unsent(const HeldDelivery& delivery, std::string_view webhook_id,

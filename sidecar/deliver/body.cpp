@@ -3,6 +3,7 @@
 
 #include "common/problem.h"
 #include "common/rfc3339.h"
+#include "sidecar/base/text.h"
 
 namespace headgate {
 
@@ -43,23 +44,17 @@ std::string build_standard(const Event& event) {
     return body;
 }
 
-std::string form_encode(std::string_view json) {
-    static constexpr char kHex[] = "0123456789ABCDEF";
-    std::string form = "payload=";
-    form.reserve(form.size() + json.size() * 2);
-    for (const char c : json) {
-        const auto byte = static_cast<unsigned char>(c);
-        const bool is_plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                              c == '_' || c == '.' || c == '*';
-        if (is_plain) {
-            form += c;
-        } else {
-            form += '%';
-            form += kHex[byte >> 4];
-            form += kHex[byte & 15];
-        }
+std::string build_json(const Event& event, PayloadFormat format) {
+    switch (format) {
+        case PayloadFormat::kStandard:
+            return build_standard(event);
+        case PayloadFormat::kRaw:
+            return event.payload;
+        case PayloadFormat::kEnvelope:
+        case PayloadFormat::kTemplate:
+            break;
     }
-    return form;
+    return build_envelope(event);
 }
 
 }  // namespace
@@ -68,20 +63,71 @@ bool content_type_is_valid(std::string_view content_type) noexcept {
     return content_type == kJson || content_type == kForm;
 }
 
-std::string build_body(const Event& event, PayloadFormat format, std::string_view content_type) {
-    std::string json = format == PayloadFormat::kStandard ? build_standard(event) : build_envelope(event);
-    return content_type == kForm ? form_encode(json) : json;
+BodyForm make_body_form(const Webhook& webhook) {
+    BodyForm form;
+    form.format = webhook.payload_format;
+    form.is_form = webhook.content_type == kForm;
+    if (form.format != PayloadFormat::kTemplate) {
+        return form;
+    }
+    auto compiled = BodyTemplate::compile(webhook.body_template, form.is_form ? BodySyntax::kForm : BodySyntax::kJson);
+    if (compiled) {
+        form.body_template = std::make_shared<const BodyTemplate>(std::move(*compiled));
+    } else {
+        form.problem = "the template cannot be used: " + compiled.error().message;
+    }
+    return form;
 }
 
-std::shared_ptr<const std::string> EventBodies::get(PayloadFormat format, std::string_view content_type) {
-    const bool is_form = content_type == kForm;
+Result<std::string> build_body(const Event& event, const BodyForm& form) {
+    if (form.format == PayloadFormat::kTemplate) {
+        if (form.body_template == nullptr) {
+            return fail(ErrorCode::kUnprocessable, form.problem);
+        }
+        return form.body_template->render(event);
+    }
+    if (!form.is_form) {
+        return build_json(event, form.format);
+    }
+    std::string body = "payload=";
+    append_form_encoded(body, build_json(event, form.format));
+    return body;
+}
+
+Result<std::shared_ptr<const std::string>> EventBodies::get(const BodyForm& form) {
+    if (form.format == PayloadFormat::kTemplate) {
+        return from_template(form);
+    }
     for (const Entry& entry : bodies_) {
-        if (entry.format == format && entry.is_form == is_form) {
+        if (entry.format == form.format && entry.is_form == form.is_form) {
             return entry.body;
         }
     }
-    auto body = std::make_shared<const std::string>(build_body(*event_, format, content_type));
-    bodies_.push_back({format, is_form, body});
+    auto built = build_body(*event_, form);
+    if (!built) {
+        return tl::unexpected(std::move(built.error()));
+    }
+    auto body = std::make_shared<const std::string>(std::move(*built));
+    bodies_.push_back({form.format, form.is_form, body});
+    return body;
+}
+
+Result<std::shared_ptr<const std::string>> EventBodies::from_template(const BodyForm& form) {
+    std::erase_if(rendered_, [](const Rendered& rendered) { return rendered.body.expired(); });
+    for (const Rendered& rendered : rendered_) {
+        auto body = rendered.body.lock();
+        if (body != nullptr && form.body_template != nullptr && rendered.is_form == form.is_form &&
+            (rendered.body_template == form.body_template ||
+             rendered.body_template->text() == form.body_template->text())) {
+            return body;
+        }
+    }
+    auto built = build_body(*event_, form);
+    if (!built) {
+        return tl::unexpected(std::move(built.error()));
+    }
+    auto body = std::make_shared<const std::string>(std::move(*built));
+    rendered_.push_back({form.body_template, form.is_form, body});
     return body;
 }
 

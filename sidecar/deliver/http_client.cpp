@@ -233,7 +233,7 @@ struct HttpClient::Impl {
             curl_easy_getinfo(easy, CURLINFO_PRIVATE, &self);
             auto* const transfer = reinterpret_cast<HttpTransfer*>(self);
             curl_multi_remove_handle(multi.get(), easy);
-            if (transfer->retry_on_own_connection() && curl_multi_add_handle(multi.get(), easy) == CURLM_OK) {
+            if (transfer->goes_on() && curl_multi_add_handle(multi.get(), easy) == CURLM_OK) {
                 continue;
             }
             complete(transfer, transfer->finish(code));
@@ -302,6 +302,8 @@ HttpClient::HttpClient(asio::any_io_executor executor, TargetGuard guard, HttpCl
 HttpClient::~HttpClient() = default;
 
 void HttpClient::submit(HttpRequest request, Done done) { impl_->submit(std::move(request), std::move(done)); }
+
+bool HttpClient::has_proxy() const noexcept { return !impl_->options.proxy.url.empty(); }
 
 void HttpClient::abort_all() {
     {

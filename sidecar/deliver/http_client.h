@@ -4,7 +4,8 @@
 // handed back in batches on the event loop. Used by the dispatcher, by the test button and by
 // everything else that follows a URL of a customer.
 //
-// No redirects, no proxy of the environment, no cookies, TLS always verified.
+// No redirects, no proxy of the environment, no cookies, TLS always verified. A proxy of the configuration takes
+// nothing from the guard: names are resolved and checked here, and the proxy is asked to CONNECT to an address.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -37,6 +38,8 @@ struct HttpRequest {
     std::shared_ptr<const std::string> body;  // null: GET; else POST, sent from here without a copy
     std::int64_t timeout_ms = 30'000;         // in total, from the start to the last byte of the response
     std::shared_ptr<const std::vector<std::string>> org_networks;  // as TargetGuard takes them; null: none
+    // Looks the host up as a request would, and opens nothing. The answer is in `addresses`.
+    bool only_resolves = false;
 };
 
 enum class HttpFailure : std::uint8_t {
@@ -58,6 +61,7 @@ struct HttpResponse {
     std::string headers;  // "Name: value" LF …, of the last response head
     std::string body;     // decoded, its first kResponseKeptBytesMax bytes
     std::int64_t duration_ms = 0;
+    std::vector<IpAddress> addresses;  // of a request that only resolves, each once
 };
 
 // The first value of a response header, without white space around it; empty when there is none.
@@ -65,8 +69,15 @@ struct HttpResponse {
 // {"Name":"value",…}; repeated headers are joined with a comma and a space.
 [[nodiscard]] std::string headers_json(std::string_view header_lines);
 
+// Of the operator, who vouches for it: its own address is not checked.
+struct HttpProxy {
+    std::string url;                 // http://host:port or https://host:port; empty: none
+    std::string username, password;  // empty: it asks for none
+};
+
 struct HttpClientOptions {
     int connections_kept_max = 256;
+    HttpProxy proxy;
     std::string ca_file;               // PEM; empty: the system's
     std::vector<std::string> resolve;  // "host:port:address[,address…]": answers in place of those of DNS
 };
@@ -87,6 +98,7 @@ class HttpClient {
     boost::asio::awaitable<HttpResponse> send(HttpRequest request);
     // Ends everything in flight as kInterrupted; later requests are sent as usual. Any thread.
     void abort_all();
+    [[nodiscard]] bool has_proxy() const noexcept;
 
  private:
     struct Impl;

@@ -11,6 +11,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "common/base64url.h"
 #include "common/limits.h"
 
 namespace headgate {
@@ -18,6 +19,8 @@ namespace headgate {
 namespace {
 
 const std::vector<std::string> kNoNetworks;
+constexpr std::size_t kAddressesMax = 64;        // remembered of one look-up
+constexpr std::size_t kProxiedAddressesMax = 4;  // tried through a proxy
 
 // The end of every header list: libcurl would wait up to a second for "100 Continue" before a body above 1 MiB.
 char no_expect_line[] = "Expect:";
@@ -50,7 +53,7 @@ void HttpTransfer::set(CURLoption option, Value value) {
 }
 
 HttpTransfer::HttpTransfer(const TargetGuard& guard, const HttpClientOptions& options)
-    : easy_(curl_easy_init()), guard_(guard) {
+    : easy_(curl_easy_init()), guard_(guard), proxy_(options.proxy) {
     if (!easy_) {
         throw std::runtime_error("libcurl: no easy handle");
     }
@@ -60,7 +63,19 @@ HttpTransfer::HttpTransfer(const TargetGuard& guard, const HttpClientOptions& op
     set(CURLOPT_QUICK_EXIT, 1L);  // else a slow resolver thread stalls the whole loop when its request times out
     set(CURLOPT_PROTOCOLS_STR, "http,https");
     set(CURLOPT_FOLLOWLOCATION, 0L);
-    set(CURLOPT_PROXY, "");  // never what the environment says
+    set(CURLOPT_PROXY, "");    // never what the environment says,
+    set(CURLOPT_NOPROXY, "");  // nor what it excepts
+    set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    set(CURLOPT_HEADEROPT, static_cast<long>(CURLHEADER_SEPARATE));  // no header of a delivery is told to the proxy
+    if (!proxy_.username.empty()) {
+        // Some versions of libcurl percent-decode what they are given as name and password: so the header itself.
+        const std::string line = "Proxy-Authorization: Basic " + base64_encode(proxy_.username + ":" + proxy_.password);
+        proxy_headers_.reset(curl_slist_append(nullptr, line.c_str()));
+        if (!proxy_headers_) {
+            throw std::bad_alloc();
+        }
+        set(CURLOPT_PROXYHEADER, proxy_headers_.get());
+    }
     set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_2TLS));
     set(CURLOPT_PATH_AS_IS, 1L);
     set(CURLOPT_ACCEPT_ENCODING, "gzip, deflate");
@@ -68,6 +83,7 @@ HttpTransfer::HttpTransfer(const TargetGuard& guard, const HttpClientOptions& op
     set(CURLOPT_SSL_VERIFYHOST, 2L);
     if (!options.ca_file.empty()) {
         set(CURLOPT_CAINFO, options.ca_file.c_str());
+        set(CURLOPT_PROXY_CAINFO, options.ca_file.c_str());
     }
     for (const std::string& answer : options.resolve) {
         resolve_.reset(curl_slist_append(resolve_.release(), answer.c_str()));
@@ -105,6 +121,8 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
     done_ = std::move(done);
     response_ = {};
     blocked_because_.clear();
+    allowed_.clear();
+    next_allowed_ = 0;
     header_bytes_ = body_bytes_ = 0;
     is_bad_url_ = opened_allowed_ = blocked_request_ = is_too_large_ = has_own_connection_ = false;
     error_[0] = '\0';
@@ -116,6 +134,7 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
         return false;
     }
     is_https_ = target->scheme == "https";
+    port_ = target->port;
     set(CURLOPT_URL, request_.url.c_str());
     link_headers();
     if (request_.body) {
@@ -127,12 +146,65 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
     }
     set(CURLOPT_TIMEOUT_MS,
         static_cast<long>(std::clamp<std::int64_t>(request_.timeout_ms, 1, limits::kDeliveryTimeoutMsMax)));
-    set(CURLOPT_FRESH_CONNECT, 0L);
     set(CURLOPT_NOPROGRESS, 1L);
+    enter(request_.only_resolves || !proxy_.url.empty() ? Stage::kLookUp : Stage::kDirect);
     return true;
 }
 
-bool HttpTransfer::retry_on_own_connection() noexcept {
+void HttpTransfer::enter(Stage stage) {
+    stage_ = stage;
+    set(CURLOPT_FRESH_CONNECT, stage == Stage::kLookUp ? 1L : 0L);
+    set(CURLOPT_PROXY, stage == Stage::kThroughProxy ? proxy_.url.c_str() : "");
+    set(CURLOPT_HTTPPROXYTUNNEL, stage == Stage::kThroughProxy ? 1L : 0L);
+    if (stage != Stage::kThroughProxy) {
+        set(CURLOPT_CONNECT_TO, static_cast<curl_slist*>(nullptr));
+        connect_to_.reset();
+    }
+}
+
+// A tunnel to the next address that was allowed; false when there is none, or no time. A kept tunnel is reused for
+// the same host and the same address only: libcurl compares CURLOPT_CONNECT_TO as well.
+bool HttpTransfer::connect_next() {
+    const auto spent =
+        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started_).count();
+    const std::int64_t left = std::clamp<std::int64_t>(request_.timeout_ms, 1, limits::kDeliveryTimeoutMsMax) - spent;
+    if (next_allowed_ >= std::min(allowed_.size(), kProxiedAddressesMax) || left <= 0) {
+        return false;
+    }
+    const IpAddress& address = allowed_[next_allowed_++];
+    const std::string text = address.is_v4() ? address.to_string() : "[" + address.to_string() + "]";
+    std::unique_ptr<curl_slist, ListDeleter> list(
+        curl_slist_append(nullptr, ("::" + text + ":" + std::to_string(port_)).c_str()));
+    if (!list) {
+        return false;
+    }
+    enter(Stage::kThroughProxy);
+    set(CURLOPT_CONNECT_TO, list.get());
+    connect_to_ = std::move(list);
+    set(CURLOPT_TIMEOUT_MS, static_cast<long>(left));
+    blocked_because_.clear();
+    error_[0] = '\0';
+    return true;
+}
+
+bool HttpTransfer::has_refused_tunnel() const noexcept {
+    long code = 0;
+    return stage_ == Stage::kThroughProxy &&
+           curl_easy_getinfo(easy_.get(), CURLINFO_HTTP_CONNECTCODE, &code) == CURLE_OK && code != 0 &&
+           (code < 200 || code > 299);
+}
+
+bool HttpTransfer::goes_on() noexcept {
+    try {
+        if (stage_ == Stage::kLookUp) {
+            return !request_.only_resolves && connect_next();
+        }
+        if (stage_ == Stage::kThroughProxy) {
+            return has_refused_tunnel() && connect_next();
+        }
+    } catch (...) {  // out of memory: what there is of an answer is the answer
+        return false;
+    }
     if (!blocked_request_ || opened_allowed_ || has_own_connection_) {
         return false;
     }
@@ -150,10 +222,29 @@ bool HttpTransfer::is_allowed(const IpAddress& address, std::uint16_t port) {
     return false;
 }
 
+void HttpTransfer::note_address(const IpAddress& address, std::uint16_t port) {
+    auto& all = response_.addresses;
+    if (std::find(all.begin(), all.end(), address) != all.end() || all.size() >= kAddressesMax) {
+        return;
+    }
+    all.push_back(address);
+    if (is_allowed(address, port)) {
+        allowed_.push_back(address);
+    }
+}
+
 curl_socket_t HttpTransfer::on_open_socket(void* self, curlsocktype, curl_sockaddr* address) noexcept {
     auto& transfer = *static_cast<HttpTransfer*>(self);
     try {
+        if (transfer.stage_ == Stage::kThroughProxy) {
+            transfer.opened_allowed_ = true;  // the proxy itself
+            return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+        }
         const auto target = address_of(*address);
+        if (target && transfer.stage_ == Stage::kLookUp) {
+            transfer.note_address(target->first, target->second);
+            return CURL_SOCKET_BAD;
+        }
         if (!target || !transfer.is_allowed(target->first, target->second)) {
             return CURL_SOCKET_BAD;
         }
@@ -169,6 +260,15 @@ curl_socket_t HttpTransfer::on_open_socket(void* self, curlsocktype, curl_sockad
 int HttpTransfer::on_prerequest(void* self, char* remote_ip, char*, int remote_port, int) noexcept {
     auto& transfer = *static_cast<HttpTransfer*>(self);
     try {
+        if (transfer.stage_ == Stage::kThroughProxy) {  // `remote_ip` is the proxy's
+            const auto& addresses = transfer.allowed_;
+            const std::size_t next = transfer.next_allowed_;
+            if (next > 0 && next <= addresses.size() && transfer.is_allowed(addresses[next - 1], transfer.port_)) {
+                return CURL_PREREQFUNC_OK;
+            }
+            transfer.blocked_request_ = true;
+            return CURL_PREREQFUNC_ABORT;
+        }
         const auto address = parse_ip(remote_ip == nullptr ? "" : remote_ip);
         if (address && remote_port > 0 && remote_port <= 65535 &&
             transfer.is_allowed(*address, static_cast<std::uint16_t>(remote_port))) {
@@ -241,6 +341,9 @@ HttpFailure HttpTransfer::classify(CURLcode code) const noexcept {
     if (is_too_large_) {
         return HttpFailure::kResponseTooLarge;
     }
+    if (request_.only_resolves && !response_.addresses.empty()) {
+        return HttpFailure::kNone;
+    }
     switch (code) {
         case CURLE_OK:
             return HttpFailure::kNone;
@@ -266,17 +369,27 @@ HttpFailure HttpTransfer::classify(CURLcode code) const noexcept {
 }
 
 HttpResponse HttpTransfer::finish(CURLcode code) {
+    const HttpFailure failure = classify(code);
     HttpResponse response = std::move(response_);
-    response.failure = classify(code);
+    response.failure = failure;
+    if (!request_.only_resolves) {
+        response.addresses.clear();
+    }
     if (response.failure == HttpFailure::kBlockedAddress) {
         response.message = std::move(blocked_because_);
     } else if (response.failure == HttpFailure::kResponseTooLarge) {
         response.message = "the response exceeds what is read of one";
+    } else if (has_refused_tunnel()) {
+        response.message = "the proxy refused to connect to the endpoint";
+    } else if (stage_ == Stage::kThroughProxy &&
+               (code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_COULDNT_CONNECT)) {
+        response.message = "the proxy cannot be reached";  // where it is, is the operator's affair
     } else if (response.failure != HttpFailure::kNone) {
         response.message = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
     }
     long status = 0;
-    if (!is_bad_url_ && curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status) == CURLE_OK) {
+    if (!is_bad_url_ && !has_refused_tunnel() &&
+        curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status) == CURLE_OK) {
         response.status = static_cast<int>(status);
     }
     response.duration_ms =

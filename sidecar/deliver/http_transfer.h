@@ -24,9 +24,12 @@ class HttpTransfer {
     [[nodiscard]] CURL* easy() const noexcept { return easy_.get(); }
     // Sets the handle up for the request. False: its URL is not one that may be sent to (finish() says why).
     [[nodiscard]] bool start(HttpRequest request, HttpClient::Done done);
-    // A reused connection led where this organization may not go, but the host may have other
-    // addresses: true once, when the request should be sent again on a connection of its own.
-    [[nodiscard]] bool retry_on_own_connection() noexcept;
+    // The handle is done, but the request is not: true when it should be added to the multi handle again.
+    //   - A reused connection led where this organization may not go, but the host may have other addresses:
+    //     once more, on a connection of its own.
+    //   - The host was looked up and has addresses that are allowed: now through the proxy, to the first of them,
+    //     and to the next when the proxy cannot reach that one.
+    [[nodiscard]] bool goes_on() noexcept;
     // The response; the handle is ready for the next start().
     [[nodiscard]] HttpResponse finish(CURLcode code);
     [[nodiscard]] HttpResponse interrupt();
@@ -40,11 +43,20 @@ class HttpTransfer {
         void operator()(curl_slist* list) const noexcept { curl_slist_free_all(list); }
     };
 
+    // Without a proxy there is one stage. With one, libcurl would leave the resolving of names to it, and hand the
+    // guard nothing but the proxy's own address: so the name is looked up first, by a connection attempt that is
+    // shown every address and opens none.
+    enum class Stage : std::uint8_t { kDirect, kLookUp, kThroughProxy };
+
     template <typename Value>
     void set(CURLoption option, Value value);
     void link_headers();
     [[nodiscard]] HttpFailure classify(CURLcode code) const noexcept;
     [[nodiscard]] bool is_allowed(const IpAddress& address, std::uint16_t port);
+    void enter(Stage stage);
+    [[nodiscard]] bool connect_next();
+    void note_address(const IpAddress& address, std::uint16_t port);
+    [[nodiscard]] bool has_refused_tunnel() const noexcept;
 
     static curl_socket_t on_open_socket(void* self, curlsocktype purpose, curl_sockaddr* address) noexcept;
     static int on_prerequest(void* self, char* remote_ip, char* local_ip, int remote_port, int local_port) noexcept;
@@ -53,14 +65,20 @@ class HttpTransfer {
     static int on_progress(void* self, curl_off_t download_total, curl_off_t downloaded, curl_off_t upload_total,
                            curl_off_t uploaded) noexcept;
 
-    std::unique_ptr<curl_slist, ListDeleter> resolve_;  // read by easy_
+    std::unique_ptr<curl_slist, ListDeleter> resolve_;                     // read by easy_
+    std::unique_ptr<curl_slist, ListDeleter> connect_to_, proxy_headers_;  // read by easy_
     std::unique_ptr<CURL, EasyDeleter> easy_;
     const TargetGuard& guard_;
+    const HttpProxy& proxy_;
     HttpRequest request_;
     HttpClient::Done done_;
     std::vector<curl_slist> header_nodes_;  // into request_.headers; libcurl reads the list, and frees nothing
     HttpResponse response_;
     std::string blocked_because_;
+    Stage stage_ = Stage::kDirect;
+    std::uint16_t port_ = 0;
+    std::vector<IpAddress> allowed_;  // of the look-up
+    std::size_t next_allowed_ = 0;
     std::size_t header_bytes_ = 0;  // of all response heads, 1xx and trailers included
     std::size_t body_bytes_ = 0;    // inflated
     bool is_https_ = false;

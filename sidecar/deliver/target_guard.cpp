@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <array>
-#include <optional>
 
 namespace headgate {
 
@@ -102,8 +101,9 @@ IpAddress v4_from(const std::array<std::uint8_t, 16>& bytes, std::size_t offset,
     return ip_from_v4(value);
 }
 
-// The IPv4 address that a translator or tunnel would make of this one, if any.
-std::optional<IpAddress> embedded_v4(const IpAddress& address) noexcept {
+// The IPv4 addresses that a translator or tunnel could make of this one: none for most. Which one a local NAT64 makes
+// depends on the length of its prefix (RFC 6052, 2.2: /48, /56, /64 and /96 fit in 64:ff9b:1::/48; byte 8 is skipped).
+std::vector<IpAddress> embedded_v4(const IpAddress& address) {
     static const IpNetwork kNat64 = network_of("64:ff9b::/96");
     static const IpNetwork kNat64Local = network_of("64:ff9b:1::/48");
     static const IpNetwork k6to4 = network_of("2002::/16");
@@ -111,19 +111,30 @@ std::optional<IpAddress> embedded_v4(const IpAddress& address) noexcept {
     static const IpNetwork kCompatible = network_of("::/96");
     const auto& bytes = address.bytes;
     if (address.is_v4()) {
-        return std::nullopt;
+        return {};
     }
-    if (kNat64.contains(address) || kNat64Local.contains(address) || kCompatible.contains(address)) {
-        return v4_from(bytes, 12);
+    if (kNat64.contains(address) || kCompatible.contains(address)) {
+        return {v4_from(bytes, 12)};
+    }
+    if (kNat64Local.contains(address)) {
+        const auto skipping_byte_8 = [&](std::size_t offset) {
+            std::array<std::uint8_t, 16> joined{};
+            for (std::size_t i = 0; i < 4; ++i) {
+                const std::size_t at = offset + i;
+                joined[i] = bytes[at < 8 ? at : at + 1];
+            }
+            return v4_from(joined, 0);
+        };
+        return {v4_from(bytes, 12), skipping_byte_8(6), skipping_byte_8(7), skipping_byte_8(8)};
     }
     if (k6to4.contains(address)) {
-        return v4_from(bytes, 2);
+        return {v4_from(bytes, 2)};
     }
     if (kTeredo.contains(address)) {
-        return v4_from(bytes, 12, 0xff);
+        return {v4_from(bytes, 12, 0xff), v4_from(bytes, 4)};  // the client, and the server that it asks
     }
     const bool is_isatap = (bytes[8] & 0xfd) == 0 && bytes[9] == 0 && bytes[10] == 0x5e && bytes[11] == 0xfe;
-    return is_isatap ? std::optional(v4_from(bytes, 12)) : std::nullopt;
+    return is_isatap ? std::vector{v4_from(bytes, 12)} : std::vector<IpAddress>{};
 }
 
 // Why the address is not public; empty when it is.
@@ -138,8 +149,10 @@ std::string_view not_public_because(const IpAddress& address) {
     if (address.is_v4()) {
         return {};
     }
-    if (const auto inner = embedded_v4(address); inner && !not_public_because(*inner).empty()) {
-        return "a translated form of an address that is not public";
+    for (const IpAddress& inner : embedded_v4(address)) {
+        if (!not_public_because(inner).empty()) {
+            return "a translated form of an address that is not public";
+        }
     }
     return kGlobalUnicast.contains(address) || kNat64.contains(address) ? "" : "outside of global unicast (RFC 4291)";
 }
@@ -167,12 +180,20 @@ bool org_allows(const IpAddress& address, const std::vector<std::string>& org_ne
 
 bool is_allowed_port(std::uint16_t port) noexcept { return port == 80 || port == 443 || port >= 1024; }
 
-bool is_never(const TargetGuardOptions& options, const IpAddress& address, std::uint16_t port) {
-    if (is_in(metadata_addresses(), address)) {
-        return true;
-    }
-    return std::any_of(options.never.begin(), options.never.end(),
-                       [&](const auto& own) { return own.second == port && same_host(own.first, address); });
+// Of the address itself or of one that is wrapped in it.
+bool is_metadata(const IpAddress& address) {
+    const auto inner = embedded_v4(address);
+    return is_in(metadata_addresses(), address) ||
+           std::any_of(inner.begin(), inner.end(), [](const IpAddress& v4) { return is_in(metadata_addresses(), v4); });
+}
+
+bool is_own_service(const TargetGuardOptions& options, const IpAddress& address, std::uint16_t port) {
+    std::vector<IpAddress> forms = embedded_v4(address);
+    forms.push_back(address);
+    return std::any_of(options.never.begin(), options.never.end(), [&](const auto& own) {
+        return own.second == port && std::any_of(forms.begin(), forms.end(),
+                                                 [&](const IpAddress& form) { return same_host(own.first, form); });
+    });
 }
 
 }  // namespace
@@ -181,8 +202,7 @@ TargetGuard::TargetGuard(TargetGuardOptions options) : options_(std::move(option
 
 TargetVerdict TargetGuard::check(const IpAddress& address, std::uint16_t port, bool is_https,
                                  const std::vector<std::string>& org_networks) const {
-    const auto inner = embedded_v4(address);
-    if (is_never(options_, address, port) || (inner && is_never(options_, *inner, port))) {
+    if (is_metadata(address) || is_own_service(options_, address, port)) {
         return TargetVerdict::kBlockedAddress;
     }
     const bool is_public = not_public_because(address).empty();
@@ -235,7 +255,6 @@ Result<TargetUrl> TargetGuard::check_url(std::string_view url, const std::vector
 std::string TargetGuard::explain(const IpAddress& address, std::uint16_t port, bool is_https,
                                  const std::vector<std::string>& org_networks) const {
     const std::string text = address.to_string();
-    const auto inner = embedded_v4(address);
     const std::string_view reason = not_public_because(address);
     const std::string granted = "in security.allow_networks and allowed for the organization";
     switch (check(address, port, is_https, org_networks)) {
@@ -249,10 +268,10 @@ std::string TargetGuard::explain(const IpAddress& address, std::uint16_t port, b
         case TargetVerdict::kBlockedAddress:
             break;
     }
-    if (is_in(metadata_addresses(), address) || (inner && is_in(metadata_addresses(), *inner))) {
+    if (is_metadata(address)) {
         return text + " is a cloud metadata address, which nothing can allow";
     }
-    if (is_never(options_, address, port) || (inner && is_never(options_, *inner, port))) {
+    if (is_own_service(options_, address, port)) {
         return text + " port " + std::to_string(port) +
                " is Headgate's own Redis, store or API, which nothing can allow";
     }

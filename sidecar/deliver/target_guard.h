@@ -4,7 +4,8 @@
 // Refused unless allowed: everything that is not global unicast (private, loopback, link-local,
 // CGNAT, ULA, multicast, 0/8, documentation, benchmarking, reserved) and translated forms of such
 // (IPv4-mapped, NAT64, 6to4, Teredo, IPv4-compatible). Never allowed, whatever the operator says: metadata addresses,
-// and our own Redis and API. Ports 80, 443 and from 1024. https only, unless the address is in an allowed network.
+// and our own Redis, store and API. Ports 80, 443 and from 1024. https only, unless the address is in an allowed
+// network.
 #pragma once
 
 #include <cstdint>
@@ -46,6 +47,7 @@ class TargetGuard {
     // Why, in words, for explain-url: "10.0.0.1 is private (RFC 1918) and not in security.allow_networks".
     [[nodiscard]] std::string explain(const IpAddress& address, std::uint16_t port, bool is_https,
                                       const std::vector<std::string>& org_networks) const;
+    [[nodiscard]] const std::vector<IpNetwork>& ceiling() const noexcept { return options_.allow_networks; }
 
  private:
     TargetGuardOptions options_;

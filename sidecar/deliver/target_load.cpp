@@ -35,7 +35,8 @@ std::shared_ptr<DeliveryTarget> make_delivery_target(const Store::Target& found,
     auto target = std::make_shared<DeliveryTarget>();
     target->webhook = found.webhook;
     target->webhook.max_in_flight = std::max(found.webhook.max_in_flight, 1);
-    target->keys = make_signing_keys(found.webhook.secrets);
+    target->keys = make_signing_keys(found.webhook);
+    target->body = make_body_form(found.webhook);
     target->org_networks = std::make_shared<const std::vector<std::string>>(found.allow_networks);
     target->generation = found.generation;
     target->loaded_at = now;

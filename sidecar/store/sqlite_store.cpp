@@ -81,6 +81,26 @@ void SqliteStore::roll_back() noexcept {
     (void)guarded([&] { db_.execute("ROLLBACK"); });
 }
 
+void SqliteStore::roll_back_part() noexcept {
+    auto undone = guarded([&] {
+        db_.execute("ROLLBACK TO part");
+        db_.execute("RELEASE part");
+    });
+    if (!undone && db_.in_transaction()) roll_back();  // all of it: together() sees that
+}
+
+Result<void> SqliteStore::together(const std::function<Result<void>()>& work) {
+    return write([&] {
+        is_together_ = true;
+        auto done = guarded([&] { return work(); });
+        is_together_ = false;
+        if (!done) throw SqliteError(std::move(done.error()));
+        if (!*done) throw SqliteError(std::move(done->error()));
+        // COMMIT would say so too, but not why.
+        if (!db_.in_transaction()) throw SqliteError({ErrorCode::kUnavailable, "store: the transaction has ended"});
+    });
+}
+
 std::string SqliteStore::seal(std::string_view plain, const std::string& place) {
     auto sealed = secrets_.seal(plain, place);
     if (!sealed) throw SqliteError(sealed.error());

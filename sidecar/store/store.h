@@ -181,6 +181,11 @@ class Store {
  public:
     virtual ~Store() = default;
 
+    // Several calls in one transaction, so that they cost one commit: `work` makes them, one after the other, and an
+    // error means that nothing of any of them was written. One that fails inside leaves the others as they are. A store
+    // that cannot do this makes a transaction of each; it then returns what `work` does, and so must not fail.
+    virtual Result<void> together(const std::function<Result<void>()>& work) { return work(); }
+
     // operator: brings the schema up to date; refuses a newer one. Returns how many were applied.
     virtual Result<int> migrate() = 0;
     virtual Result<int> schema_version() = 0;

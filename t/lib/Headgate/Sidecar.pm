@@ -8,8 +8,8 @@ use JSON::PP ();
 use Headgate::Edge;
 use Headgate::Http;
 
-# Options: redis (one made before), env (for serve), postgres (a Headgate::Postgres, for the store) or store (its URL); else
-# SQLite below the test's directory.
+# Options: redis (one made before, or what has a url), redis_toml (lines for its section, instead of url, where they say so), env (for serve),
+# postgres (a Headgate::Postgres, for the store) or store (its URL); else SQLite below the test's directory.
 sub init ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
     my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {}, postgres => $args{postgres} }, $class;
@@ -25,6 +25,11 @@ sub init ($class, $t, %args) {
     my $toml = $t->read_file($self->{config});
     my $found = $toml =~ s/^allow_networks = \[\]$/allow_networks = ["127.0.0.0\/8"]/mg;
     die "headgate.toml has $found lines `allow_networks = []`, not one" if $found != 1;
+    for my $line (split /\n/, $args{redis_toml} // '') {
+        my ($key) = $line =~ /^(\w+)/ or next;
+        $toml =~ s/^$key = .*\n//m;
+        $toml =~ s/^\[redis\]\n\K/$line\n/m;
+    }
     $t->write_file($self->{config}, $toml);
     return $self;
 }
@@ -117,7 +122,7 @@ sub wait_until_healthy ($self, $seconds = 30) {
 
 # An nginx as an operator would set it up from the files of init.
 sub front ($self, %args) {
-    my $address = $args{redis_address} // '127.0.0.1:' . $self->{redis}->port;
+    my $address = $args{redis_address} // '127.0.0.1:' . $self->{redis}->port;    # with options behind it
     my $backend = "http://127.0.0.1:$self->{port}";
     my $limit   = $args{limit} // 'headgate_limit plan default_plan=enterprise;';
     my %nginx   = map { $_ => $args{$_} } grep { exists $args{$_} } qw(workers asan);
@@ -130,6 +135,7 @@ sub front ($self, %args) {
             headgate_jwt_key_file $self->{dir}/token.key alg=HS256;
             include $self->{dir}/plans.conf;
             client_max_body_size 2m;
+            @{[ $args{http} // '' ]}
             proxy_set_header X-Forwarded-For \$remote_addr;
             $Headgate::Edge::LOG_FORMAT
             access_log @{[ $self->{t}->dir('nginx') ]}/access.log edge;
@@ -174,6 +180,13 @@ sub each_event ($self, $callback) {
         $callback->($id, $type, $source, pack 'H*', $payload);
     }
     close $pipe or die "$command[0] failed";
+}
+
+# Rows as lists, for columns without bars and line feeds: large ones take JSON::PP minutes.
+sub sql_lists ($self, $query) {
+    my $said = `sqlite3 -readonly -list -cmd '.timeout 10000' $self->{database} @{[ quotemeta $query ]} 2>&1`;
+    die "sqlite3: $said" if $? != 0;
+    return map { [split /\|/, $_, -1] } split /\n/, $said;
 }
 
 # The one value of a query.
