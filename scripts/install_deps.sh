@@ -8,7 +8,7 @@
 #   run       the servers that `make run` starts
 #   test      unit test libraries and test clients (npm packages go to t/clients/node_modules)
 #   tidy      clang-tidy and clang-format
-#   bench     the load generator and the peers (npm packages go to bench/peers/fastify/node_modules)
+#   bench     the load generator and the peers (npm packages go to bench/peers/*/node_modules)
 #   fuzz      clang with libFuzzer
 #   valgrind  memcheck
 #   root      debootstrap, for scripts/fresh_root.sh
@@ -121,6 +121,6 @@ mapfile -t missing < <(missing_packages "${wanted[@]}" | sort -u)
 for group in "$@"; do
     case $group in
         test) install_npm_packages t/clients ;;
-        bench) install_npm_packages bench/peers/fastify ;;
+        bench) install_npm_packages bench/peers/fastify && install_npm_packages bench/peers/node_deliver ;;
     esac
 done

@@ -13,6 +13,7 @@
 #include "common/limits.h"
 #include "common/redis_reply.h"
 #include "common/resp.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/text.h"
 #include "sidecar/io/wall_clock.h"
@@ -221,6 +222,7 @@ boost::asio::awaitable<Result<void>> Projection::project_everything() {
         keys += batch->size();
         after = batch->back().id;
     }
+    failpoint("in_project_everything");
     Revocations read;
     auto revocations = co_await db_.run(std::move(read));
     if (!revocations) co_return tl::unexpected(revocations.error());
@@ -284,6 +286,7 @@ boost::asio::awaitable<Result<void>> Projection::project_changes() {
         auto told = co_await write(std::move(telling));
         if (!told) co_return told;
         if (!written) co_return written;
+        failpoint("in_project");
         FinishProjections finish{pending->back().first.id};
         auto finished = co_await db_.run(std::move(finish));
         if (!finished) co_return finished;

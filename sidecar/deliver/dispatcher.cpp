@@ -10,10 +10,10 @@
 #include <boost/asio/post.hpp>
 #include <unordered_map>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/deliver/dispatcher_impl.h"
 #include "sidecar/deliver/retry_policy.h"
 #include "sidecar/deliver/target_load.h"
-#include "sidecar/io/failpoint.h"
 #include "sidecar/store/lane.h"
 
 namespace headgate {
@@ -148,6 +148,7 @@ void Dispatcher::Impl::send(Lanes::Start start) {
                                 options.user_agent, flight->started_at, spans()});
     request.headers = std::move(headers.lines);
     flight->request_headers = std::move(headers.redacted);
+    failpoint("after_claim_before_send");
     http->submit(std::move(request), [self = shared_from_this(), flight](HttpResponse response) {
         self->complete(*flight, std::move(response));
     });
@@ -173,7 +174,7 @@ void Dispatcher::Impl::complete(const Flight& flight, HttpResponse response) {
     if (http == nullptr) {
         return;
     }
-    HEADGATE_FAILPOINT("after_send_before_record");
+    failpoint("after_send_before_record");
     const double place = static_cast<double>(random() - std::minstd_rand::min()) /
                          static_cast<double>(std::minstd_rand::max() - std::minstd_rand::min());
     const LaneGate::End end = gate_end(response);

@@ -9,8 +9,8 @@
 #include <span>
 #include <utility>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/deliver/attempt.h"
-#include "sidecar/io/failpoint.h"
 #include "sidecar/store/lane.h"
 
 namespace headgate {
@@ -123,7 +123,7 @@ Result<StoreRound::Outcome> StoreRound::operator()(Store& store) const {
         return tl::unexpected<Error>(std::move(done.error()));
     }
     if (results->written > already_written) {
-        HEADGATE_FAILPOINT("after_record_before_release");
+        failpoint("after_record_before_release");
     }
     for (std::size_t i = already_written; i < results->written; ++i) {
         const AttemptRecord& record = results->records[i];

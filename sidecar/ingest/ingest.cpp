@@ -18,11 +18,11 @@
 
 #include "common/limits.h"
 #include "common/resp.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/measures.h"
 #include "sidecar/ingest/ingest_batch.h"
 #include "sidecar/ingest/stream_reader.h"
-#include "sidecar/io/failpoint.h"
 #include "sidecar/io/wall_clock.h"
 
 namespace headgate {
@@ -266,7 +266,7 @@ struct Ingest::Impl {
         counters.oldest_undrained_ms = filled > 0 || !window.is_whole() ? batch->newest_at : 0;
         if (window.is_whole()) count.observe(batch->reply_bytes, batch->entries, filled);
         if (from == ReadFrom::kNew) ask_next(batch->reply_bytes);
-        HEADGATE_FAILPOINT("after_commit_before_ack");
+        failpoint("after_commit_before_ack");
         co_await wait_for_ack();
         ack_running = true;
         acknowledging = taking;
@@ -288,6 +288,7 @@ struct Ingest::Impl {
                 if (!now->is_valid()) return late;
                 OwnedParts parts = *now;
                 parts.shard_epochs = read_as->shard_epochs;
+                failpoint("lease_lost_mid_batch");
                 return persist_batch(store, matcher, sink, *batch, parts, wall_clock_ms(), on_internal);
             };
             const auto began = steady_clock::now();
@@ -320,6 +321,7 @@ struct Ingest::Impl {
             spdlog::error("ingest.persist_failed error={} entries={} retry_ms={}", log_value(done->error->message),
                           batch->entries, backoff.count());
             bool is_lost = done->error->code == ErrorCode::kLeaseLost;
+            if (is_lost) failpoint("after_refused_write");
             if (is_lost && options.on_lease_lost) options.on_lease_lost();
             co_await wait_backoff();
             if (is_lost) co_return false;  // what is still ours of it is pending, and read again
@@ -343,7 +345,7 @@ struct Ingest::Impl {
             boost::system::error_code ignored;
             co_await ack_pause.async_wait(redirect_error(use_awaitable, ignored));
         }
-        HEADGATE_FAILPOINT("after_ack_before_accept");
+        failpoint("after_ack_before_accept");
         ack_running = false;
         acknowledging = nullptr;
         ack_ended.cancel();

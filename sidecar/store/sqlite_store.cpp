@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "common/hmac.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/migrations.h"
 #include "sidecar/store/open_store.h"
 
@@ -206,6 +207,7 @@ Result<LeaseView> SqliteStore::renew_leases(const LeaseRound& round) {
         }
         view.instances = 1;
         view.shards = lease_all("shard", round.shards, round);
+        failpoint("in_renew");
         view.lanes = lease_all("lane", round.lanes, round);
         return view;
     });

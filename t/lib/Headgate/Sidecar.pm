@@ -9,11 +9,12 @@ use Headgate::Edge;
 use Headgate::Http;
 
 # Options: redis (one made before, or what has a url), redis_toml (lines for its section, instead of url, where they say so), env (for serve),
-# store (its URL; else SQLite below the test's directory).
+# postgres (a Headgate::Postgres, for the store) or store (its URL); else SQLite below the test's directory.
 sub init ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
-    my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {} }, $class;
+    my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {}, postgres => $args{postgres} }, $class;
     $self->{database} = "$self->{dir}/headgate.db";
+    $args{store} //= $args{postgres}->url if $args{postgres};
     my $made = $self->run_json(
         'init', '--dir', $self->{dir}, '--redis', $redis->url, '--store', $args{store} // "sqlite:$self->{database}",
         '--listen', "127.0.0.1:$self->{port}", '--org', 'test', '--json',
@@ -41,6 +42,26 @@ sub port ($self)    { $self->{port} }
 sub config ($self)  { $self->{config} }
 
 sub executable ($self) { $ENV{HEADGATE_BIN} // $self->{t}->root . '/build/headgate' }
+
+# The same libraries with failpoints (sidecar/base/failpoint_on.cpp).
+sub executable_with_failpoints ($self) { $ENV{HEADGATE_FAILPOINTS_BIN} // $self->{t}->root . '/build/headgate-failpoints' }
+
+# `serve` with HEADGATE_FAILPOINT set, already on its way to its end: returns the process.
+sub serve_until ($self, $failpoint) {
+    my $t = $self->{t};
+    $t->forget($self->{process}) if $self->{process};
+    return $self->{process} = $t->start(
+        name => "headgate serve until $failpoint", command => [$self->executable_with_failpoints, 'serve', '--config', $self->{config}],
+        env => { $self->{env}->%*, HEADGATE_FAILPOINT => $failpoint }, log => $t->path('headgate-serve.log'), stop_seconds => 15,
+    );
+}
+
+# Changes the store beside the running server.
+sub change ($self, $sql) {
+    my $said = `sqlite3 -cmd '.timeout 10000' $self->{database} @{[ quotemeta $sql ]} 2>&1`;
+    die "sqlite3: $said" if $? != 0;
+}
+
 
 # A command of its command line: (exit code, what it printed, stderr included).
 sub run ($self, @words) {
@@ -145,6 +166,20 @@ sub sql ($self, $query) {
     my $said = `sqlite3 -readonly -json -cmd '.timeout 10000' $self->{database} @{[ quotemeta $query ]} 2>&1`;
     die "sqlite3: $said" if $? != 0;
     return $said =~ /\S/ ? JSON::PP->new->utf8->decode($said)->@* : ();
+}
+
+# Calls back with (id, type, source, payload as bytes) of each event in the store, one after the other.
+sub each_event ($self, $callback) {
+    my @command = $self->{postgres}
+        ? $self->{postgres}->query_command("SELECT id, type, source, encode(convert_to(payload, 'UTF8'), 'hex') FROM events")
+        : ('sqlite3', '-readonly', '-list', '-cmd', '.timeout 10000', $self->{database}, 'SELECT id, type, source, hex(payload) FROM events');
+    open my $pipe, '-|', @command or die "$command[0]: $!";
+    while (my $line = <$pipe>) {
+        chomp $line;
+        my ($id, $type, $source, $payload) = split /\|/, $line;
+        $callback->($id, $type, $source, pack 'H*', $payload);
+    }
+    close $pipe or die "$command[0] failed";
 }
 
 # Rows as lists, for columns without bars and line feeds: large ones take JSON::PP minutes.
