@@ -141,14 +141,7 @@ struct App::Impl {
         chores_options.retention_attempts_ms = config.retention_attempts_ms;
         chores.emplace(io.get_executor(), chore_db ? *chore_db : *writer, std::move(chores_options));
 
-        MonitorOptions monitor_options{config.redis_prefix, config.redis_shards, config.metrics_listen};
-        MonitorSources sources{[this] { return sample(); },
-                               [this] { return ownership->owned(); },
-                               [this] { return dispatcher->held_back(); },
-                               [this] { return dispatcher->breaker_counts(); },
-                               [this] { return ingest->counters(); },
-                               dispatcher->counters()};
-        monitor.emplace(io.get_executor(), *writer, *reader, *events, std::move(monitor_options), std::move(sources));
+        make_monitor();
         if (auto bound = monitor->listen(); !bound) co_return bound;
 
         make_api();
@@ -183,6 +176,17 @@ struct App::Impl {
         users.is_lane_in_use = [this](int lane) { return dispatcher && dispatcher->is_lane_in_use(lane); };
         DbExecutor& db = lease_keeper ? *lease_keeper : *writer;
         ownership.emplace(io.get_executor(), db, std::move(options), std::move(users));
+    }
+
+    void make_monitor() {
+        MonitorOptions monitor_options{config.redis_prefix, config.redis_shards, config.metrics_listen};
+        MonitorSources sources{[this] { return sample(); },
+                               [this] { return ownership->owned(); },
+                               [this] { return dispatcher->held_back(); },
+                               [this] { return dispatcher->breaker_counts(); },
+                               [this] { return ingest->counters(); },
+                               dispatcher->counters()};
+        monitor.emplace(io.get_executor(), *writer, *reader, *events, std::move(monitor_options), std::move(sources));
     }
 
     void make_api() {
