@@ -8,7 +8,7 @@ MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build module sidecar run test unit asan asan-unit-build fuzz valgrind property many-keys test-mainline tidy format bench install clean
+.PHONY: run-failpoints run-crash help deps build module sidecar run test unit asan asan-unit-build fuzz valgrind property many-keys failpoints crash test-mainline tidy format bench install clean
 
 help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
@@ -23,6 +23,8 @@ help:
 	@echo 'make test-mainline NGINX_SOURCE=DIR   integration tests with an nginx built from there'
 	@echo 'make property       the long runs of the property tests; N= schedules, SEED= the first'
 	@echo 'make many-keys      the zone under a million distinct callers; N= of them'
+	@echo 'make failpoints     the sidecar killed N=20 times at each failpoint'
+	@echo 'make crash          every process killed at random, KILLS=100 N_EVENTS=100000 SEED='
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
 	@echo 'make clean'
@@ -89,6 +91,19 @@ many-keys:
 	@scripts/install_deps.sh build run test
 	@$(MAKE) --no-print-directory module
 	@HEADGATE_MANY_KEYS=$(or $(N),1000000) prove -It/lib -v t/09-many-keys.t
+
+failpoints crash:
+	@scripts/install_deps.sh build run test
+	@$(MAKE) --no-print-directory module
+	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON -- headgate headgate-failpoints
+	@ln -sf cmake/headgate build/headgate && ln -sf cmake/headgate-failpoints build/headgate-failpoints
+	@$(MAKE) --no-print-directory run-$@
+
+run-failpoints:
+	@HEADGATE_FAILPOINT_HITS=$(or $(N),20) HEADGATE_FAILPOINT_SEED=$(SEED) prove -It/lib -v t/55-failpoints.t
+
+run-crash:
+	@N_EVENTS=$(N_EVENTS) KILLS=$(KILLS) SEED=$(SEED) prove -It/lib -v t/crash/kill-everything.t
 
 tidy:
 	@scripts/install_deps.sh build test tidy

@@ -7,6 +7,7 @@
 #   RUN_SECONDS=5     of each HTTP load (`SECONDS` belongs to bash)
 #   EVENTS=20000      in each drain
 #   TOKENS=20000      distinct ones in guard_rs256
+#   BACKLOG_EVENTS=1000000, BACKLOG_LARGE_EVENTS=10000   in backlog and backlog_large
 #   ROWS="a b"        as the arguments
 #   HEADGATE_MODULE, HEADGATE_BIN   other builds than build/ngx_http_headgate_module.so, build/headgate
 set -euo pipefail
@@ -15,6 +16,6 @@ cd "$(dirname "$0")/.."
 mkdir -p build/bench
 bench/build_peers.sh
 scripts/build_cmake.sh build/bench/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=OFF -DHEADGATE_BENCH=ON \
-    -- load_events curl_multi_post credentials
+    -- load_events curl_multi_post credentials sqlite_loop publish_and_receive
 # shellcheck disable=SC2086  # ROWS is a list of words
 exec perl -It/lib -Ibench/lib bench/run.pl "$@" ${ROWS:-}

@@ -58,7 +58,9 @@ class MoodyMatcher : public conformance::ExactMatcher {
 
 // Redis, a store with org-a, and an ingest that runs while the test turns the event loop.
 struct Pipeline {
-    explicit Pipeline(int shards = 3) : shards(shards) {
+    // `of_redis`: further words of redis-server's command line.
+    explicit Pipeline(int shards = 3, std::vector<std::string> of_redis = {})
+        : shards(shards), redis(std::move(of_redis)) {
         store = open();
         conformance::World::require(store->migrate().has_value());
         Organization org;

@@ -4,8 +4,10 @@
 
 #include <fcntl.h>
 #include <hiredis/hiredis.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,6 +21,19 @@
 #include "lua-free-tests/temp_dir.h"
 
 namespace headgate {
+
+// Of 127.0.0.1.
+inline std::string free_port() {
+    int probe = socket(AF_INET, SOCK_STREAM, 0);
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    bool is_bound = bind(probe, reinterpret_cast<sockaddr*>(&address), size) == 0 &&
+                    getsockname(probe, reinterpret_cast<sockaddr*>(&address), &size) == 0;
+    close(probe);
+    return is_bound ? std::to_string(ntohs(address.sin_port)) : "1";
+}
 
 class RedisFixture {
  public:

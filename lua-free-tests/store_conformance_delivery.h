@@ -48,7 +48,7 @@ inline void test_attempt_retry_waits_until_due_and_counts_once(void** state) {
     assert_true(world.state_of(one.event.id) == "retrying/failed");
     assert_true(world.store->get_webhook("org-a", "wh-1")->failure_count == 0);
     assert_true(*world.store->next_due_at(world.owned->lane_epochs) == kNow + 60'000);
-    assert_false(world.store->oldest_due_at(kNow + 60'000, world.owned->lane_epochs)
+    assert_false(world.store->oldest_due_at(kNow + 60'000, world.owned->lane_epochs, {})
                      ->has_value());  // a retry is not free to start
     assert_true(world.claim(kNow + 59'999, 10, 10).empty());
     auto claimed = world.claim(kNow + 60'000, 10, 10);
@@ -208,13 +208,13 @@ inline void test_claim_due_leaves_disabled_webhooks_alone(void** state) {
     OneDelivery one(world);
     auto queued = world.persist({{.org = "org-a"}});
     World::require(queued.has_value() && queued->deliveries.size() == 1);
-    assert_true(*world.store->oldest_due_at(kNow, world.owned->lane_epochs) == kNow);
+    assert_true(*world.store->oldest_due_at(kNow, world.owned->lane_epochs, {}) == kNow);
     AttemptRecord attempt = world.attempt(one.delivery, AttemptOutcome::kDead);
     attempt.disable_webhook_reason = "410 Gone";
     World::require(record(world, attempt) == kOk);
     assert_true(world.claim(kNow, 10, 10).empty());
     assert_false(world.store->next_due_at(world.owned->lane_epochs)->has_value());
-    assert_false(world.store->oldest_due_at(kNow, world.owned->lane_epochs)->has_value());
+    assert_false(world.store->oldest_due_at(kNow, world.owned->lane_epochs, {})->has_value());
     assert_int_equal(world.store->totals()->pending, 1);
 }
 
@@ -222,8 +222,34 @@ inline void test_oldest_due_is_the_first_queued(void** state) {
     World& world = world_of(state);
     world.add_webhook("wh-1");
     World::require(world.add_deliveries(2, kNow + 5).size() == 2);
-    assert_false(world.store->oldest_due_at(kNow + 4, world.owned->lane_epochs)->has_value());
-    assert_true(*world.store->oldest_due_at(kNow + 100, world.owned->lane_epochs) == kNow + 5);
+    assert_false(world.store->oldest_due_at(kNow + 4, world.owned->lane_epochs, {})->has_value());
+    assert_true(*world.store->oldest_due_at(kNow + 100, world.owned->lane_epochs, {}) == kNow + 5);
+    const std::vector<std::string> held_back = {"wh-1"};
+    assert_false(world.store->oldest_due_at(kNow + 100, world.owned->lane_epochs, held_back)->has_value());
+}
+
+inline void test_delivery_counts_are_by_state(void** state) {
+    World& world = world_of(state);
+    world.add_webhook("wh-1");
+    auto added = world.add_deliveries(5, kNow);
+    World::require(added.size() == 5 && world.claim(kNow + 10, 3, 10).size() == 3);  // the oldest
+    auto attempt_of = [&](std::size_t place, AttemptOutcome outcome) {
+        PersistedDelivery delivery;
+        delivery.delivery_id = added[place];
+        delivery.webhook_id = "wh-1";
+        return world.attempt(delivery, outcome);
+    };
+    World::require(record(world, attempt_of(0, AttemptOutcome::kDead)) == kOk);
+    AttemptRecord retry = attempt_of(1, AttemptOutcome::kRetry);
+    retry.next_attempt_at = kNow + 5000;
+    World::require(record(world, retry) == kOk);
+    auto counts = world.store->delivery_counts(kNow + 10);
+    assert_true(counts.has_value());
+    assert_int_equal(counts->due, 2);
+    assert_int_equal(counts->later, 1);
+    assert_int_equal(counts->in_flight, 1);
+    assert_int_equal(counts->blocked, 0);
+    assert_int_equal(counts->dead, 1);
 }
 
 inline void test_recover_makes_in_flight_due_with_an_interrupted_attempt(void** state) {
@@ -263,6 +289,7 @@ inline std::vector<CMUnitTest> delivery_tests() {
         WORLD_TEST(test_claim_due_mixes_webhooks_by_age),
         WORLD_TEST(test_claim_due_leaves_disabled_webhooks_alone),
         WORLD_TEST(test_oldest_due_is_the_first_queued),
+        WORLD_TEST(test_delivery_counts_are_by_state),
         WORLD_TEST(test_recover_makes_in_flight_due_with_an_interrupted_attempt),
     };
 }

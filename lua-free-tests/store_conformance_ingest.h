@@ -71,7 +71,7 @@ inline void test_persist_suspended_organization_claims_nothing(void** state) {
     assert_true(outcome.has_value() && outcome->deliveries.size() == 1 && !outcome->deliveries[0].claimed);
     assert_true(world.claim(kNow, 10, 10).empty());
     assert_false(world.store->next_due_at(world.owned->lane_epochs)->has_value());
-    assert_false(world.store->oldest_due_at(kNow, world.owned->lane_epochs)->has_value());
+    assert_false(world.store->oldest_due_at(kNow, world.owned->lane_epochs, {})->has_value());
 }
 
 inline void test_persist_reads_the_generation_each_time(void** state) {

@@ -33,7 +33,7 @@ inline void test_lane_that_is_not_ours_is_not_claimed(void** state) {
     auto claimed = world.store->claim_due({kNow, 10, some, [](std::string_view) { return 10; }});
     assert_true(claimed.has_value() && claimed->size() == 1 && (*claimed)[0].webhook_id == "wh-2");
     assert_false(world.store->next_due_at(some)->has_value());
-    assert_false(world.store->oldest_due_at(kNow, some)->has_value());
+    assert_false(world.store->oldest_due_at(kNow, some, {})->has_value());
     OwnedPartsPtr late = world.hand_over();
     claimed = world.store->claim_due({kNow, 10, late->lane_epochs, [](std::string_view) { return 10; }});
     assert_true(claimed.has_value() && claimed->empty());

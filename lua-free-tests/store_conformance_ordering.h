@@ -61,7 +61,7 @@ inline void test_order_head_is_sent_and_the_rest_waits(void** state) {
     // Nobody may start what waits for another: neither a claim nor /health sees it.
     assert_true(world.claim(kNow + 1'000'000, 10, 10).empty());
     assert_false(world.store->next_due_at(world.owned->lane_epochs)->has_value());
-    assert_false(world.store->oldest_due_at(kNow + 1'000'000, world.owned->lane_epochs)->has_value());
+    assert_false(world.store->oldest_due_at(kNow + 1'000'000, world.owned->lane_epochs, {})->has_value());
     assert_int_equal(world.store->totals()->pending, 2);
 }
 

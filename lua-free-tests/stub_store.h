@@ -12,6 +12,7 @@ class StubStore : public Store {
     Result<int> migrate() override { return refused("migrate"); }
     Result<int> schema_version() override { return refused("schema_version"); }
     Result<LeaseView> renew_leases(const LeaseRound&) override { return refused("renew_leases"); }
+    Result<std::vector<ShardLease>> shard_leases() override { return refused("shard_leases"); }
     Result<PersistOutcome> persist(const PersistBatch&, SubscriptionMatcher&) override { return refused("persist"); }
     Result<std::vector<ClaimedDelivery>> claim_due(const ClaimRequest&) override { return refused("claim_due"); }
     Result<std::optional<TimeMs>> next_due_at(Epochs) override { return refused("next_due_at"); }
@@ -25,7 +26,10 @@ class StubStore : public Store {
         return refused("spread_overdue");
     }
     Result<Target> delivery_target(std::string_view) override { return refused("delivery_target"); }
-    Result<std::optional<TimeMs>> oldest_due_at(TimeMs, Epochs) override { return refused("oldest_due_at"); }
+    Result<std::optional<TimeMs>> oldest_due_at(TimeMs, Epochs, std::span<const std::string>) override {
+        return refused("oldest_due_at");
+    }
+    Result<DeliveryCounts> delivery_counts(TimeMs) override { return refused("delivery_counts"); }
     Result<std::vector<Delivery>> deliveries_of_event(std::string_view, std::string_view) override {
         return refused("deliveries_of_event");
     }

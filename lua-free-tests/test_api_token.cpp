@@ -129,7 +129,7 @@ void test_read_webhook_reports_every_error(void**) {
         "secret":"short","is_active":1,"retry_config":{"max_retries":31},"filters":{"a":{"$x":1}},"ordering":"time",
         "payload_format":"xml","content_type":"text/plain","timeout_seconds":61,"max_in_flight":0,"evnts":[]})");
     assert_string_equal(locations(input).c_str(),
-                        "body.url. body.name. body.events.0. body.events.1. body.events.2. body.headers. body.secret. "
+                        "body.url. body.name. body.secret. body.events.0. body.events.1. body.events.2. body.headers. "
                         "body.is_active. body.retry_config.max_retries. body.filters. body.ordering. "
                         "body.payload_format. body.content_type. body.timeout_seconds. body.max_in_flight. "
                         "body.evnts. ");

@@ -84,7 +84,7 @@ void test_config_keys_defaults_are_those_of_the_structure(void**) {
         ok = ok && !key.help.empty() && !key.type.empty();
     }
     assert_true(ok);
-    assert_int_equal(headgate::config_keys().size(), 23);
+    assert_int_equal(headgate::config_keys().size(), 34);
 }
 
 void test_load_config_unknown_key_names_line_and_nearest(void**) {
@@ -92,6 +92,18 @@ void test_load_config_unknown_key_names_line_and_nearest(void**) {
     assert_true(has(message, "headgate.toml:9: unknown key redis.shard; the nearest known one is redis.shards"));
     assert_true(has(refusal(std::string("urll = 1\n") + kMinimal), "headgate.toml:1: unknown key urll"));
     assert_true(has(refusal(std::string(kMinimal) + "[redsi]\nurl = \"x\"\n"), "redis.url"));
+}
+
+void test_load_config_cluster_and_sentinels_are_read(void**) {
+    const std::string minimal = kMinimal;
+    assert_string_equal(refusal(minimal + "[redis]\ncluster = true\n").c_str(), "");
+    assert_string_equal(refusal(minimal + "[redis]\nsentinels = [\"a:1\", \"b\"]\nsentinel_master = \"m\"\n").c_str(),
+                        "");
+    assert_true(has(refusal(minimal + "[redis]\ncluster = 1\n"), "redis.cluster must be true or false"));
+    assert_true(has(refusal(minimal + "[redis]\nsentinels = \"a\"\n"), "redis.sentinels must be a list"));
+    assert_true(has(refusal(minimal + "[redis]\nsentinels = [\"a\"]\n"), "go together"));
+    assert_true(has(refusal(minimal + "[redis]\ncluster = true\nsentinels = [\"a\"]\nsentinel_master = \"m\"\n"),
+                    "exclude each other"));
 }
 
 void test_load_config_reports_every_problem(void**) {
@@ -267,6 +279,7 @@ int main() {
         cmocka_unit_test(test_load_config_minimal_keeps_defaults_and_resolves_paths),
         cmocka_unit_test(test_config_keys_defaults_are_those_of_the_structure),
         cmocka_unit_test(test_load_config_unknown_key_names_line_and_nearest),
+        cmocka_unit_test(test_load_config_cluster_and_sentinels_are_read),
         cmocka_unit_test(test_load_config_reports_every_problem),
         cmocka_unit_test(test_load_config_shards_at_the_bound_are_taken),
         cmocka_unit_test(test_load_config_missing_required_keys_are_named),

@@ -46,7 +46,7 @@ void test_build_delivery_headers_signed_by_every_valid_secret(void**) {
     const SigningKeys keys = make_signing_keys(webhook);
     const Event event = order();
     const std::string body = *build_body(event, BodyForm{});
-    DeliveryHeaders headers = build_delivery_headers({event, webhook, keys, "dlv_1", body, "Headgate/1", kNow});
+    DeliveryHeaders headers = build_delivery_headers({event, webhook, keys, "dlv_1", body, "Headgate/1", kNow, 0xabc});
     const std::string lines = lines_of(headers);
     const HmacSha256Key newest("newest-secret-bytes");
     const HmacSha256Key older("older-secret-bytes!");
@@ -58,7 +58,8 @@ void test_build_delivery_headers_signed_by_every_valid_secret(void**) {
     assert_string_equal(value_of(lines, "webhook-timestamp").c_str(), "1700000000");
     assert_string_equal(value_of(lines, "X-Webhook-Event").c_str(), "order.created");
     assert_string_equal(value_of(lines, "X-Webhook-Delivery").c_str(), "dlv_1");
-    assert_string_equal(value_of(lines, "traceparent").c_str(), event.traceparent.c_str());
+    assert_string_equal(value_of(lines, "traceparent").c_str(),
+                        "00-0af7651916cd43dd8448eb211c80319c-0000000000000abc-01");
     assert_string_equal(value_of(lines, "Content-Type").c_str(), "application/json");
     assert_string_equal(value_of(lines, "User-Agent").c_str(), "Headgate/1");
     assert_string_equal(value_of(lines, "X-Tenant").c_str(), "seven");
@@ -77,7 +78,7 @@ void test_build_delivery_headers_nothing_is_injected(void**) {
     event.type = "a\r\nX-Evil: 1";
     event.traceparent = "00\r\nX-Evil: 1";
     DeliveryHeaders headers =
-        build_delivery_headers({event, webhook, make_signing_keys(webhook), "d", "{}", "Headgate", kNow});
+        build_delivery_headers({event, webhook, make_signing_keys(webhook), "d", "{}", "Headgate", kNow, 1});
     const std::string lines = lines_of(headers);
     assert_true(lines.find("Evil") == std::string::npos);
     assert_true(lines.find("forged") == std::string::npos);

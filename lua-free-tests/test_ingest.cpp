@@ -1,4 +1,4 @@
-// links: headgate_ingest headgate_store headgate_io headgate_common
+// links: headgate_failpoint_on headgate_ingest headgate_store headgate_io headgate_common
 // Ingest against a real redis-server and a real SQLite file: every event arrives once.
 #include <sqlite3.h>
 
@@ -260,7 +260,6 @@ void test_caught_up_at_once_when_nothing_is_left(void**) {
     assert_true(after_restart);
 }
 
-#ifdef HEADGATE_FAILPOINTS
 void test_killed_at_each_failpoint_persists_once(void**) {
     std::size_t missing = 1, events = 0, killed = 0;
     {
@@ -288,7 +287,6 @@ void test_killed_at_each_failpoint_persists_once(void**) {
     assert_int_equal(missing, 0);
     assert_int_equal(events, 600);
 }
-#endif
 
 }  // namespace
 
@@ -303,9 +301,7 @@ int main() {
         cmocka_unit_test(test_locked_store_holds_everything_back_until_it_is_free),
         cmocka_unit_test(test_lost_lease_writes_nothing_until_it_is_ours_again),
         cmocka_unit_test(test_caught_up_at_once_when_nothing_is_left),
-#ifdef HEADGATE_FAILPOINTS
         cmocka_unit_test(test_killed_at_each_failpoint_persists_once),
-#endif
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

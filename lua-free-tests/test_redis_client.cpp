@@ -2,6 +2,7 @@
 // The Redis client against a server that answers as the test says, and against a real one.
 #include <hiredis/hiredis.h>
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -89,6 +90,8 @@ std::string ping(int times = 1) {
     for (int i = 0; i < times; i++) writer.command("PING");
     return out;
 }
+
+std::string_view redis_text(const redisReply& reply) { return {reply.str, static_cast<std::size_t>(reply.len)}; }
 
 // "ok", or the code of the error.
 template <typename T>
@@ -318,11 +321,94 @@ void test_parse_url_accepts_the_documented_forms(void**) {
     assert_true(path.has_value() && path->unix_path == "/run/redis.sock" && path->database == 2);
 }
 
+void test_parse_url_several_servers_and_tls_are_read(void**) {
+    auto several = parse_redis_url("rediss://u:p@a,b:7001,[::1]:7002/3");
+    assert_true(several.has_value() && several->wants_tls && several->database == 3 && several->looks_for_master());
+    std::vector<redis::HostPort> expected = {{"a", 6379}, {"b", 7001}, {"::1", 7002}};
+    assert_true(several->servers() == expected);
+    RedisAddress second = several->of_server(expected[1]);
+    assert_true(second.host == "b" && second.port == "7001" && second.username == "u" && second.password == "p" &&
+                second.wants_tls && !second.looks_for_master());
+    assert_true(several->of_sentinel(expected[1]).password.empty());
+    assert_false(parse_redis_url("redis://a").value().looks_for_master());
+}
+
+// The user of a rule, as `headgate init` writes it, may do what the rule says and no more.
+void test_acl_user_is_used(void**) {
+    std::vector<std::string> said;
+    {
+        RedisFixture redis({"--user", "reader", "on", ">p@ss", "-@all", "~*", "+get"});
+        for (const char* word : {"GET", "SET"}) {
+            asio::io_context io;
+            RedisAddress address = *parse_redis_url("unix:" + redis.socket_path());
+            address.username = "reader";
+            address.password = "p@ss";
+            RedisClient client(io.get_executor(), address, milliseconds(10'000));
+            std::string command;
+            RespWriter(command).command(word, "k", "v");
+            auto replies = run_awaitable(io, client.send(std::move(command), 1));
+            said.push_back(replies ? std::string(error_text(*replies->front())).substr(0, 6) : "error");
+        }
+    }
+    assert_string_equal(said[0].c_str(), "ERR wr");  // GET with too many words: it was let in
+    assert_string_equal(said[1].c_str(), "NOPERM");
+}
+
+// Of several servers the replica is passed over, and when the master has become one, the next command finds the other.
+void test_master_is_found_among_several_and_found_again(void**) {
+    std::vector<std::string> names;
+    {
+        std::string one = free_port(), two = free_port();
+        RedisFixture first({"--port", one, "--bind", "127.0.0.1"}), second({"--port", two, "--bind", "127.0.0.1"});
+        first.command({"REPLICAOF", "127.0.0.1", two});
+        asio::io_context io;
+        RedisClient client(io.get_executor(), *parse_redis_url("redis://127.0.0.1:" + one + ",127.0.0.1:" + two),
+                           milliseconds(10'000));
+        auto set_to = [&](const char* value) {
+            std::string command;
+            RespWriter(command).command("SET", "k", value);
+            auto replies = run_awaitable(io, client.send(std::move(command), 1));
+            return replies ? std::string(redis_text(*replies->front())) : "error";
+        };
+        names.push_back(set_to("a"));
+        names.emplace_back(second.command({"GET", "k"})->str);
+        second.command({"REPLICAOF", "127.0.0.1", one});
+        first.command({"REPLICAOF", "NO", "ONE"});
+        names.push_back(set_to("b").substr(0, 8));
+        names.push_back(set_to("c"));
+        names.emplace_back(first.command({"GET", "k"})->str);
+    }
+    assert_string_equal(names[0].c_str(), "OK");
+    assert_string_equal(names[1].c_str(), "a");
+    assert_string_equal(names[2].c_str(), "READONLY");
+    assert_string_equal(names[3].c_str(), "OK");
+    assert_string_equal(names[4].c_str(), "c");
+}
+
 void test_parse_url_malformed_is_refused_without_the_password(void**) {
-    for (const char* url : {"", "localhost:6379", "http://x", "redis://", "redis://h:0", "redis://h:65536",
-                            "redis://h:x", "redis://h/x", "redis://h/-1", "redis://h/16384", "redis://[::1",
-                            "redis://[::1]x", "redis://secret@h", "redis://u:secret%zz@h", "redis://u:secret%4@h",
-                            "unix:relative", "unix:/p?x=1", "unix:/p?db=", "redis://u:secret@:1"}) {
+    for (const char* url : {"",
+                            "localhost:6379",
+                            "http://x",
+                            "redis://",
+                            "redis://h:0",
+                            "redis://h:65536",
+                            "redis://h:x",
+                            "redis://h/x",
+                            "redis://h/-1",
+                            "redis://h/16384",
+                            "redis://[::1",
+                            "redis://[::1]x",
+                            "redis://secret@h",
+                            "redis://u:secret%zz@h",
+                            "redis://u:secret%4@h",
+                            "redis://a,",
+                            "redis://,b",
+                            "redis://a,b:x",
+                            "rediss://",
+                            "unix:relative",
+                            "unix:/p?x=1",
+                            "unix:/p?db=",
+                            "redis://u:secret@:1"}) {
         auto parsed = parse_redis_url(url);
         assert_false(parsed.has_value());
         assert_true(parsed.error().message.find("secret") == std::string::npos);
@@ -345,6 +431,9 @@ int main() {
         cmocka_unit_test(test_password_and_database_are_used),
         cmocka_unit_test(test_error_reply_is_a_reply),
         cmocka_unit_test(test_parse_url_accepts_the_documented_forms),
+        cmocka_unit_test(test_parse_url_several_servers_and_tls_are_read),
+        cmocka_unit_test(test_acl_user_is_used),
+        cmocka_unit_test(test_master_is_found_among_several_and_found_again),
         cmocka_unit_test(test_parse_url_malformed_is_refused_without_the_password),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

@@ -1,17 +1,17 @@
-// links: headgate_edge_pure
+// links: headgate_common PkgConfig::HIREDIS
 // What Redis says about who serves what: redirections, the slot map, roles, on replies as Redis writes them.
 #include <hiredis/hiredis.h>
 
 #include <string>
 
+#include "common/redis_reply.h"
+#include "common/redis_topology.h"
 #include "lua-free-tests/cmocka_cpp.h"
-#include "ngx_module/redis_reply.h"
-#include "ngx_module/redis_topology.h"
 
-using headgate::edge::HostPort;
-using headgate::edge::Redirect;
-using headgate::edge::RedirectKind;
-using headgate::edge::SlotMap;
+using headgate::redis::HostPort;
+using headgate::redis::Redirect;
+using headgate::redis::RedirectKind;
+using headgate::redis::SlotMap;
 
 namespace {
 
@@ -59,12 +59,12 @@ std::string owner(const SlotMap& map, int slot) {
 void test_redirect_moved_and_ask_are_read(void**) {
     std::string moved, ask, ipv6, same;
     {
-        const Redirect a = headgate::edge::read_redirect("MOVED 3999 127.0.0.1:6381", "seed");
+        const Redirect a = headgate::redis::read_redirect("MOVED 3999 127.0.0.1:6381", "seed");
         moved = std::to_string(static_cast<int>(a.kind)) + " " + std::to_string(a.slot) + " " + text_of(a.to);
-        const Redirect b = headgate::edge::read_redirect("ASK 16383 redis-2.example:6379", "seed");
+        const Redirect b = headgate::redis::read_redirect("ASK 16383 redis-2.example:6379", "seed");
         ask = std::to_string(static_cast<int>(b.kind)) + " " + std::to_string(b.slot) + " " + text_of(b.to);
-        ipv6 = text_of(headgate::edge::read_redirect("MOVED 1 2001:db8::1:6381", "seed").to);
-        same = text_of(headgate::edge::read_redirect("MOVED 1 :6381", "seed").to);
+        ipv6 = text_of(headgate::redis::read_redirect("MOVED 1 2001:db8::1:6381", "seed").to);
+        same = text_of(headgate::redis::read_redirect("MOVED 1 :6381", "seed").to);
     }
     assert_string_equal(moved.c_str(), "1 3999 127.0.0.1:6381");
     assert_string_equal(ask.c_str(), "2 16383 redis-2.example:6379");
@@ -76,7 +76,7 @@ void test_redirect_anything_else_is_none(void**) {
     for (const char* text : {"", "MOVED", "MOVED 1", "MOVED 16384 h:1", "MOVED -1 h:1", "MOVED x h:1", "MOVED 1 h",
                              "MOVED 1 h:0", "MOVED 1 h:65536", "MOVED 1 h:6379x", "MOVEDX 1 h:1", "moved 1 h:1",
                              "ERR MOVED 1 h:1", "CLUSTERDOWN Hash slot not served", "TRYAGAIN x"}) {
-        const bool none = headgate::edge::read_redirect(text, "seed").kind == RedirectKind::kNone;
+        const bool none = headgate::redis::read_redirect(text, "seed").kind == RedirectKind::kNone;
         if (!none) {
             print_error("%s was taken for a redirection\n", text);
             assert_true(none);
@@ -158,7 +158,7 @@ void test_slots_number_of_nodes_is_bounded(void**) {
     bool at_bound = true, beyond = true;
     {
         SlotMap map;
-        for (int i = 1; i <= static_cast<int>(headgate::edge::kRedisNodesMax); ++i) {
+        for (int i = 1; i <= static_cast<int>(headgate::redis::kRedisNodesMax); ++i) {
             at_bound = at_bound && map.move(static_cast<std::uint16_t>(i), {"n", i});
         }
         beyond = map.move(0, {"n", 2000});
@@ -172,15 +172,15 @@ void test_sentinel_and_role_replies(void**) {
     bool nil, odd, is_master, is_replica;
     {
         const Reply good(array({bulk("10.0.0.1"), bulk("6379")}));
-        master = text_of(headgate::edge::read_sentinel_master(good.reply).value_or(HostPort{}));
+        master = text_of(headgate::redis::read_sentinel_master(good.reply).value_or(HostPort{}));
         const Reply none("*-1\r\n");
-        nil = headgate::edge::read_sentinel_master(none.reply).has_value();
+        nil = headgate::redis::read_sentinel_master(none.reply).has_value();
         const Reply bad(array({bulk("10.0.0.1"), bulk("0")}));
-        odd = headgate::edge::read_sentinel_master(bad.reply).has_value();
+        odd = headgate::redis::read_sentinel_master(bad.reply).has_value();
         const Reply role_master(array({bulk("master"), number(1), "*0\r\n"}));
-        is_master = headgate::edge::role_is_master(role_master.reply);
+        is_master = headgate::redis::role_is_master(role_master.reply);
         const Reply role_replica(array({bulk("slave"), bulk("h"), number(1), bulk("connect"), number(0)}));
-        is_replica = headgate::edge::role_is_master(role_replica.reply);
+        is_replica = headgate::redis::role_is_master(role_replica.reply);
     }
     assert_string_equal(master.c_str(), "10.0.0.1:6379");
     assert_false(nil);
@@ -193,18 +193,20 @@ void test_faults_of_a_connection(void**) {
     for (const char* text : {"READONLY You can't write against a read only replica.",
                              "LOADING Redis is loading the dataset in memory", "MASTERDOWN Link with MASTER is down",
                              "NOAUTH Authentication required.", "UNBLOCKED force unblock from blocking operation"}) {
-        assert_non_null(headgate::edge::connection_fault(text));
+        assert_non_null(headgate::redis::connection_fault(text));
     }
     for (const char* text : {"OOM command not allowed", "NOSCRIPT No matching script", "NOPERM no permissions",
                              "ERR READONLY", "MOVED 1 h:1", ""}) {
-        assert_null(headgate::edge::connection_fault(text));
+        assert_null(headgate::redis::connection_fault(text));
     }
-    assert_true(headgate::edge::is_role_fault("READONLY x"));
-    assert_false(headgate::edge::is_role_fault("LOADING x"));
+    assert_true(headgate::redis::is_role_fault("READONLY x"));
+    assert_false(headgate::redis::is_role_fault("LOADING x"));
 }
 
 void test_info_field_is_the_value_of_a_whole_name(void**) {
-    const auto field = [](std::string_view info) { return std::string(headgate::edge::info_field(info, "maxmemory")); };
+    const auto field = [](std::string_view info) {
+        return std::string(headgate::redis::info_field(info, "maxmemory"));
+    };
     assert_string_equal(field("# Memory\r\nused:5\r\nmaxmemory_policy:x\r\nmaxmemory:42\r\nmaxmemory:43\r\n").c_str(),
                         "42");
     assert_string_equal(field("maxmemory:42").c_str(), "42");

@@ -217,6 +217,31 @@ void test_two_writers_wait_for_each_other(void**) {
     assert_int_equal(first->list_orgs()->size(), 400);
 }
 
+// One commit for several calls: one that fails inside takes nothing along but itself, one that fails as a whole
+// everything.
+void test_together_is_one_transaction(void**) {
+    TempDir dir;
+    auto store = migrated(dir);
+    auto watcher = migrated(dir);
+    auto done = store->together([&]() -> Result<void> {
+        assert_true(store->create_org(named_org("a")).has_value());
+        assert_false(store->create_org(named_org("a")).has_value());
+        assert_true(store->create_org(named_org("b")).has_value());
+        assert_int_equal(watcher->list_orgs()->size(), 0);  // not committed yet
+        return {};
+    });
+    assert_true(done.has_value());
+    assert_int_equal(watcher->list_orgs()->size(), 2);
+    done = store->together([&]() -> Result<void> {
+        assert_true(store->create_org(named_org("c")).has_value());
+        return fail(ErrorCode::kUnavailable, "no");
+    });
+    assert_int_equal(code_of(done), static_cast<int>(ErrorCode::kUnavailable));
+    assert_int_equal(watcher->list_orgs()->size(), 2);
+    assert_true(store->create_org(named_org("c")).has_value());  // and it is over
+    assert_int_equal(watcher->list_orgs()->size(), 3);
+}
+
 void test_read_only_store_refuses_to_write(void**) {
     TempDir dir;
     auto writer = migrated(dir);
@@ -243,6 +268,7 @@ int main() {
         cmocka_unit_test(test_integrations_are_unique_also_without_a_user),
         cmocka_unit_test(test_view_webhook_deliveries_shows_attempts_in_seconds),
         cmocka_unit_test(test_two_writers_wait_for_each_other),
+        cmocka_unit_test(test_together_is_one_transaction),
         cmocka_unit_test(test_read_only_store_refuses_to_write),
     };
     tests.insert(tests.end(), std::begin(own), std::end(own));

@@ -2,10 +2,22 @@
 // connection is made, or mean what they meant when the configuration was read.
 #pragma once
 
+#include "common/redis_topology.h"
 #include "ngx_module/conf_redis.h"
-#include "ngx_module/redis_topology.h"
 
 namespace headgate::edge {
+
+using redis::connection_fault;
+using redis::HostPort;
+using redis::is_role_fault;
+using redis::kRedisNodesMax;
+using redis::kRedisSlots;
+using redis::read_redirect;
+using redis::read_sentinel_master;
+using redis::Redirect;
+using redis::RedirectKind;
+using redis::role_is_master;
+using redis::SlotMap;
 
 // An address that a Sentinel or a cluster named.
 [[nodiscard]] RedisAddress address_of(const HostPort& where);

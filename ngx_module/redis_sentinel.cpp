@@ -22,7 +22,7 @@ bool RedisSentinel::learn(std::size_t index, const redisReply* reply) {
         return false;
     }
     if (index == question_) {
-        master_ = read_sentinel_master(reply);
+        master_ = redis::read_sentinel_master(reply);
     }
     return true;
 }

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "common/redis_topology.h"
 #include "ngx_module/conf_redis.h"
-#include "ngx_module/redis_topology.h"
 
 namespace headgate::edge {
 
@@ -19,13 +19,13 @@ class RedisSentinel {
     [[nodiscard]] bool learn(std::size_t index, const redisReply* reply);
 
     // As the last answer had it; nullopt: this Sentinel does not know the master.
-    [[nodiscard]] const std::optional<HostPort>& master() const noexcept { return master_; }
+    [[nodiscard]] const std::optional<redis::HostPort>& master() const noexcept { return master_; }
 
  private:
     const RedisConf& conf_;
     ngx_log_t* log_;
     std::size_t question_ = 0;  // the index of the command that asks
-    std::optional<HostPort> master_;
+    std::optional<redis::HostPort> master_;
 };
 
 }  // namespace headgate::edge

@@ -8,7 +8,7 @@
 #   run       the servers that `make run` starts
 #   test      unit test libraries and test clients (npm packages go to t/clients/node_modules)
 #   tidy      clang-tidy and clang-format
-#   bench     the load generator and the peers (npm packages go to bench/peers/fastify/node_modules)
+#   bench     the load generator and the peers (npm packages go to bench/peers/*/node_modules)
 #   fuzz      clang with libFuzzer
 #   valgrind  memcheck
 #   root      debootstrap, for scripts/fresh_root.sh
@@ -20,7 +20,8 @@ packages_of_group() {
     case $1 in
         build) echo "g++ make cmake ninja-build pkg-config nginx nginx-dev libhiredis-dev libjansson-dev libssl-dev
                      libboost1.81-dev libboost-json1.81-dev libboost-url1.81-dev libcurl4-openssl-dev
-                     libsqlite3-dev libpq-dev libspdlog-dev libcli11-dev libtoml11-dev libexpected-dev" ;;
+                     libsqlite3-dev libpq-dev libspdlog-dev libcli11-dev libtoml11-dev libexpected-dev
+                     prometheus-cpp-dev" ;;
         run) echo "nginx redis-server curl" ;;
         test) echo "libcmocka-dev libsimdjson-dev sqlite3 postgresql curl perl wrk binutils $(node_packages)" ;;
         tidy) echo "clang-tidy clang-format" ;;
@@ -29,7 +30,7 @@ packages_of_group() {
         valgrind) echo "valgrind" ;;
         root) echo "debootstrap" ;;
         runtime) echo "nginx ca-certificates libhiredis0.14 libjansson4 libssl3 libboost-json1.81.0
-                       libboost-url1.81.0 libcurl4 libsqlite3-0 libpq5 libspdlog1.10" ;;
+                       libboost-url1.81.0 libcurl4 libsqlite3-0 libpq5 libspdlog1.10 libprometheus-cpp-core1.0" ;;
         *) echo "install_deps.sh: unknown group '$1'" >&2; return 2 ;;
     esac
 }
@@ -120,6 +121,6 @@ mapfile -t missing < <(missing_packages "${wanted[@]}" | sort -u)
 for group in "$@"; do
     case $group in
         test) install_npm_packages t/clients ;;
-        bench) install_npm_packages bench/peers/fastify ;;
+        bench) install_npm_packages bench/peers/fastify && install_npm_packages bench/peers/node_deliver ;;
     esac
 done

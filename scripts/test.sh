@@ -46,6 +46,7 @@ build_all() {
     scripts/build_module.sh release &&
         scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON &&
         ln -sf cmake/headgate build/headgate &&
+        ln -sf cmake/headgate-failpoints build/headgate-failpoints &&
         scripts/build_module.sh asan
 }
 

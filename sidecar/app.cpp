@@ -19,10 +19,11 @@
 #include "sidecar/base/log.h"
 #include "sidecar/chores.h"
 #include "sidecar/deliver/dispatcher.h"
-#include "sidecar/ingest/ingest.h"
+#include "sidecar/ingest/ingest_groups.h"
 #include "sidecar/io/http_server.h"
 #include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
+#include "sidecar/monitor.h"
 #include "sidecar/ownership.h"
 #include "sidecar/projection.h"
 #include "sidecar/store/lane.h"
@@ -36,7 +37,6 @@ using SteadyClock = std::chrono::steady_clock;
 namespace {
 
 constexpr milliseconds kRedisTimeout{2'000};
-constexpr milliseconds kSampleInterval{1'000};
 constexpr milliseconds kHttpGrace{2'000};
 constexpr milliseconds kDeliveryGrace{5'000};
 constexpr milliseconds kStopDeadline{8'500};
@@ -52,14 +52,6 @@ std::string owner_name() {
 std::int64_t count(const std::vector<std::int64_t>& epochs) {
     return std::count_if(epochs.begin(), epochs.end(), [](std::int64_t epoch) { return epoch != 0; });
 }
-
-// What runs on the DB threads.
-struct OldestDue {
-    OwnedPartsPtr owned;
-    Result<std::optional<TimeMs>> operator()(Store& store) const {
-        return store.oldest_due_at(wall_clock_ms(), owned->lane_epochs);
-    }
-};
 
 }  // namespace
 
@@ -98,8 +90,9 @@ struct App::Impl {
             }
         }
         ingest_address = *events_address;
-        events.emplace(io.get_executor(), *events_address, kRedisTimeout);
-        if (config.redis_keys_url != config.redis_url) keys.emplace(io.get_executor(), *keys_address, kRedisTimeout);
+        events = make_redis_link(io.get_executor(), *events_address, kRedisTimeout);
+        if (config.redis_keys_url != config.redis_url)
+            keys = make_redis_link(io.get_executor(), *keys_address, kRedisTimeout);
         projection.emplace(
             io.get_executor(), *writer, *events, keys ? *keys : *events,
             ProjectionOptions{config.redis_prefix, config.redis_shards, secrets.pepper_fp, secrets.token_key.kid});
@@ -151,6 +144,9 @@ struct App::Impl {
         chores_options.retention_attempts_ms = config.retention_attempts_ms;
         chores.emplace(io.get_executor(), chore_db ? *chore_db : *writer, std::move(chores_options));
 
+        make_monitor();
+        if (auto bound = monitor->listen(); !bound) co_return bound;
+
         make_api();
         auto listening = server->listen();
         if (!listening) co_return tl::unexpected(listening.error());
@@ -158,8 +154,11 @@ struct App::Impl {
         spawn("redis", follow_redis(agreed.has_value()));
         spawn("dispatcher", dispatcher->run());
         spawn("http", server->run());
-        spawn("store_watch", watch_store());
-        spawn("status", publish_status());
+        spawn("store_watch", monitor->watch_store());
+        spawn("deliveries_watch", monitor->watch_deliveries());
+        spawn("shards_watch", monitor->watch_shards());
+        spawn("status", monitor->publish_status());
+        spawn("metrics", monitor->serve());
         spawn("chores", chores->run());
         spawn("leases", ownership->run());
         spdlog::info("listening address={} owner={}", *listening, owner);
@@ -182,12 +181,24 @@ struct App::Impl {
         ownership.emplace(io.get_executor(), db, std::move(options), std::move(users));
     }
 
+    void make_monitor() {
+        MonitorOptions monitor_options{config.redis_prefix, config.redis_shards, config.metrics_listen};
+        MonitorSources sources{[this] { return sample(); },
+                               [this] { return ownership->owned(); },
+                               [this] { return dispatcher->held_back(); },
+                               [this] { return dispatcher->breaker_counts(); },
+                               [this] { return ingest->counters(); },
+                               dispatcher->counters()};
+        monitor.emplace(io.get_executor(), *writer, *reader, *events, std::move(monitor_options), std::move(sources));
+    }
+
     void make_api() {
         api.emplace(ApiServices{
             *writer, *reader, *counter, secrets.pepper, secrets.token_key, config.tokens_lifetime_ms, guard,
             config.http_trusted_proxies, [this] { return ingest->wait_until_caught_up(milliseconds(1000)); },
             [this] { projection->poke(); }, [this](std::string_view webhook_id) { dispatcher->invalidate(webhook_id); },
-            [this] { return health_report(sample()); }, dispatcher->http_client(), probes});
+            [this] { return health_report(monitor->vitals()); }, [this] { return monitor->metrics(); },
+            dispatcher->http_client(), probes});
         HttpServerOptions options;
         options.listen = config.http_listen;
         server.emplace(io.get_executor(), std::move(options),
@@ -214,31 +225,10 @@ struct App::Impl {
         spawn("ingest", ingest->run());
     }
 
-    asio::awaitable<void> watch_store() {
-        while (!is_stopping) {
-            OldestDue read{ownership->owned()};
-            auto oldest = co_await reader->run(std::move(read));
-            if (oldest) {
-                store_answered = SteadyClock::now();
-                oldest_due_at = oldest->value_or(0);
-            } else {
-                spdlog::warn("store_failed error={}", log_value(oldest.error().message));
-            }
-            co_await pause(kSampleInterval);
-        }
-    }
-
-    asio::awaitable<void> publish_status() {
-        std::string key = config.redis_prefix + "status:sidecar:" + owner;
-        while (!is_stopping) {
-            auto sent = co_await events->send(status_commands(sample(), key), kStatusReplies);
-            if (!sent) spdlog::debug("status_failed error={}", log_value(sent.error().message));
-            co_await pause(kSampleInterval);
-        }
-    }
-
+    // What the monitor does not find out by itself.
     Vitals sample() const {
         Vitals vitals;
+        IngestTotals ingested = ingest->counters();
         auto since = [](SteadyClock::time_point then) {
             return std::chrono::duration_cast<milliseconds>(SteadyClock::now() - then).count();
         };
@@ -248,15 +238,13 @@ struct App::Impl {
         if (keys) vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, keys->silent_ms());
         if (ingest_spawned_at != 0) {
             // A Redis that answers, but refuses to be read, is silent for ingest. A time to come: it does not ask.
-            TimeMs granted_at = std::max<TimeMs>(ingest->counters().last_redis_reply_ms, ingest_spawned_at);
+            TimeMs granted_at = std::max<TimeMs>(ingested.last_redis_reply_ms, ingest_spawned_at);
             vitals.redis_silent_ms = std::max(vitals.redis_silent_ms, now - granted_at);
         }
-        vitals.store_silent_ms = since(store_answered);
-        TimeMs undrained_at = ingest->counters().oldest_undrained_ms;
+        TimeMs undrained_at = ingested.oldest_undrained_ms;
         if (undrained_at != 0) vitals.oldest_undrained_ms = std::max<TimeMs>(0, now - undrained_at);
-        if (oldest_due_at != 0) vitals.oldest_due_ms = std::max<TimeMs>(0, now - oldest_due_at);
         vitals.is_projected = projection->is_projected();
-        vitals.drained = ingest->counters().drained;
+        vitals.drained = ingested.drained;
         const auto& sent = dispatcher->counters();
         vitals.delivered = sent.delivered;
         vitals.failed = sent.failed;
@@ -278,6 +266,10 @@ struct App::Impl {
         if (server) {
             server->stop();
             co_await server->drain(kHttpGrace);
+        }
+        if (monitor) {
+            monitor->stop();
+            co_await monitor->drain(milliseconds(100));
         }
         if (ingest) ingest->stop();
         if (dispatcher) co_await dispatcher->stop(kDeliveryGrace);
@@ -364,19 +356,18 @@ struct App::Impl {
     std::optional<DbExecutor> writer, reader, counter;
     std::optional<DbExecutor> lease_keeper, chore_db;  // where the store may have other instances
     RedisAddress ingest_address;
-    std::optional<RedisClient> events, keys;
+    std::unique_ptr<RedisLink> events, keys;
     std::optional<Projection> projection;
     Subscriptions subscriptions;
     std::optional<Dispatcher> dispatcher;
-    std::optional<Ingest> ingest;
+    std::optional<IngestGroups> ingest;
     std::optional<Chores> chores;
     std::optional<Ownership> ownership;
+    std::optional<Monitor> monitor;
     std::optional<Api> api;
     std::optional<HttpServer> server;
 
-    SteadyClock::time_point store_answered = SteadyClock::now();
     TimeMs ingest_spawned_at = 0;  // 0: not yet
-    TimeMs oldest_due_at = 0;
     int running = 0;
     bool is_stopping = false;
     std::optional<Error> failure;

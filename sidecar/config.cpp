@@ -28,10 +28,12 @@ using StringMember = std::string Config::*;
 using IntMember = int Config::*;
 using MsMember = std::int64_t Config::*;
 using NetworksMember = std::vector<IpNetwork> Config::*;
+using BoolMember = bool Config::*;
+using TextsMember = std::vector<std::string> Config::*;
 
 struct TableRow {
     ConfigKey key;
-    std::variant<StringMember, IntMember, MsMember, NetworksMember> member;
+    std::variant<StringMember, IntMember, MsMember, NetworksMember, BoolMember, TextsMember> member;
     std::int64_t min = 0;  // integers, and durations in ms
     std::int64_t max = std::numeric_limits<std::int64_t>::max();
     std::string_view choices = {};  // strings: the only values, separated by spaces
@@ -43,7 +45,9 @@ constexpr std::int64_t kYearMs = 366 * kDayMs;
 const std::vector<TableRow>& table() {
     static const std::vector<TableRow> rows = {
         {{"redis.url", "string", "redis://127.0.0.1:6379",
-          "the Redis that holds the event streams: redis://[user:password@]host:port[/db] or unix:/path[?db=n]"},
+          "the Redis that holds the event streams: redis://[user:password@]host:port[,host:port...][/db], rediss:// "
+          "for "
+          "TLS, or unix:/path[?db=n]"},
          &Config::redis_url},
         {{"redis.keys_url", "string", "", "another Redis for API keys and revocations; redis.url when empty"},
          &Config::redis_keys_url},
@@ -53,10 +57,29 @@ const std::vector<TableRow>& table() {
          &Config::redis_password_file},
         {{"redis.prefix", "string", "headgate:", "what every key in Redis begins with; the edge must use the same"},
          &Config::redis_prefix},
-        {{"redis.shards", "integer", "8", "event streams; the edge's headgate_shards must be the same"},
+        {{"redis.shards", "integer", "8",
+          "event streams; the edge's headgate_shards must be the same (64 with redis.cluster, unless said)"},
          &Config::redis_shards,
          1,
          limits::kShardsMax},
+        {{"redis.cluster", "boolean", "false", "redis.url names nodes of a Redis Cluster"}, &Config::redis_cluster},
+        {{"redis.sentinels", "list", "[]",
+          "Sentinels, as host:port, that say where the master is, instead of redis.url"},
+         &Config::redis_sentinels},
+        {{"redis.sentinel_master", "string", "", "the name under which the Sentinels know the master"},
+         &Config::redis_sentinel_master},
+        {{"redis.sentinel_username", "string", "", "the user at the Sentinels themselves, with their password"},
+         &Config::redis_sentinel_username},
+        {{"redis.sentinel_password_file", "file", "", "a file with the password of the Sentinels themselves"},
+         &Config::redis_sentinel_password_file},
+        {{"redis.tls_ca_file", "file", "",
+          "rediss://: who signed Redis's certificate; the system's authorities when empty"},
+         &Config::redis_tls_ca_file},
+        {{"redis.tls_cert_file", "file", "", "rediss://: the certificate that we show, when Redis wants one"},
+         &Config::redis_tls_cert_file},
+        {{"redis.tls_key_file", "file", "", "rediss://: and its private key"}, &Config::redis_tls_key_file},
+        {{"redis.tls_server_name", "string", "", "rediss://: the name in Redis's certificate, when it is not its host"},
+         &Config::redis_tls_server_name},
         {{"store.url", "string", "",
           "where events and deliveries are kept: sqlite:/path/file.db or postgresql://user@host/database"},
          &Config::store_url},
@@ -106,6 +129,14 @@ const std::vector<TableRow>& table() {
          0,
          0,
          "trace debug info warn error"},
+        {{"log.format", "string", "logfmt", "how a line is written: key=value pairs, or a JSON object"},
+         &Config::log_format,
+         0,
+         0,
+         "logfmt json"},
+        {{"metrics.listen", "string", "",
+          "an address of its own for GET /metrics, for scrapers, without credentials: host:port or unix:/path"},
+         &Config::metrics_listen},
     };
     return rows;
 }
@@ -126,9 +157,9 @@ std::string environment_name(std::string_view key) {
 struct Written {
     std::string where;       // "/etc/headgate/headgate.toml:12" or "HEADGATE_REDIS_URL"
     bool from_text = false;  // the environment has no types
-    enum class Kind : std::uint8_t { kString, kInteger, kList, kOther } kind = Kind::kOther;
+    enum class Kind : std::uint8_t { kString, kInteger, kBoolean, kList, kOther } kind = Kind::kOther;
     std::string text;
-    std::int64_t integer = 0;
+    std::int64_t integer = 0;  // a boolean is 0 or 1
     std::vector<std::string> list;
 };
 
@@ -139,10 +170,13 @@ class Reader {
     }
 
     void apply(const TableRow& row, const Written& written) {
+        has_shards_ = has_shards_ || row.key.key == "redis.shards";
         std::visit([&](auto member) { set(row, member, written); }, row.member);
     }
 
     void problem(const std::string& where, const std::string& what) { problems_.push_back(where + ": " + what); }
+
+    [[nodiscard]] bool has_shards() const { return has_shards_; }
 
     [[nodiscard]] std::string resolve(std::string_view path) const {
         if (path.empty() || path.front() == '/') return std::string(path);
@@ -175,6 +209,22 @@ class Reader {
         config_.*member = static_cast<int>(value);
     }
 
+    void set(const TableRow& row, BoolMember member, const Written& written) {
+        bool is_true = written.from_text ? written.text == "true" : written.integer == 1;
+        bool is_known =
+            written.from_text ? is_true || written.text == "false" : written.kind == Written::Kind::kBoolean;
+        if (!is_known) return wrong(row, written, "true or false");
+        config_.*member = is_true;
+    }
+
+    void set(const TableRow& row, TextsMember member, const Written& written) {
+        if (written.kind != Written::Kind::kList && !written.from_text)
+            return wrong(row, written, "a list such as [\"10.0.0.1:26379\"]");
+        config_.*member = written.list;
+        if (written.from_text)
+            for (const auto& text : split_list(written.text)) (config_.*member).emplace_back(text);
+    }
+
     void set(const TableRow& row, MsMember member, const Written& written) {
         auto ms = written.kind == Written::Kind::kString ? parse_duration_ms(written.text) : std::nullopt;
         if (!ms || *ms < row.min || *ms > row.max)
@@ -204,6 +254,7 @@ class Reader {
     Config& config_;
     std::vector<std::string>& problems_;
     std::filesystem::path directory_;
+    bool has_shards_ = false;
 };
 
 std::string unknown_key_message(std::string_view key, std::string_view (*name)(const ConfigKey&)) {
@@ -221,6 +272,9 @@ Written from_toml(const std::string& file, const toml::value& value) {
     } else if (value.is_integer()) {
         written.kind = Written::Kind::kInteger;
         written.integer = value.as_integer();
+    } else if (value.is_boolean()) {
+        written.kind = Written::Kind::kBoolean;
+        written.integer = value.as_boolean() ? 1 : 0;
     } else if (value.is_array()) {
         written.kind = Written::Kind::kList;
         for (const auto& item : value.as_array()) {
@@ -306,12 +360,18 @@ void check_whole(Reader& reader, Config& config) {
         if ((config.*member).empty())
             reader.problem(config.file, std::string(key) + " is missing: " + std::string(find_row(key)->key.help));
     // Paths inside URLs are relative to the file as well.
-    for (auto [member, scheme] :
-         {std::pair<StringMember, std::string_view>{&Config::store_url, "sqlite:"}, {&Config::http_listen, "unix:"}}) {
+    for (auto [member, scheme] : {std::pair<StringMember, std::string_view>{&Config::store_url, "sqlite:"},
+                                  {&Config::http_listen, "unix:"},
+                                  {&Config::metrics_listen, "unix:"}}) {
         auto& url = config.*member;
         if (url.starts_with(scheme)) url = std::string(scheme) + reader.resolve(url.substr(scheme.size()));
     }
     if (config.redis_keys_url.empty()) config.redis_keys_url = config.redis_url;
+    if (config.redis_cluster && !reader.has_shards()) config.redis_shards = limits::kShardsClusterDefault;
+    if (config.redis_sentinels.empty() != config.redis_sentinel_master.empty())
+        reader.problem(config.file, "redis.sentinels and redis.sentinel_master go together");
+    if (config.redis_cluster && !config.redis_sentinels.empty())
+        reader.problem(config.file, "redis.cluster and redis.sentinels exclude each other");
     if (config.redis_prefix.find_first_of("{}") != std::string::npos || has_control_characters(config.redis_prefix))
         reader.problem(config.file,
                        "redis.prefix must have no braces and no control characters: they would move keys "

@@ -21,7 +21,11 @@ struct Config {
     std::string redis_prefix = "headgate:";
     std::string redis_username;
     std::string redis_password_file;
-    int redis_shards = 8;
+    int redis_shards = 8;  // 64 with redis_cluster, unless said
+    bool redis_cluster = false;
+    std::vector<std::string> redis_sentinels;
+    std::string redis_sentinel_master, redis_sentinel_username, redis_sentinel_password_file;
+    std::string redis_tls_ca_file, redis_tls_cert_file, redis_tls_key_file, redis_tls_server_name;
     // [store]
     std::string store_url;
     std::string store_password_file;
@@ -46,12 +50,14 @@ struct Config {
     std::int64_t retention_attempts_ms = 30LL * 24 * 3600 * 1000;
     // [log]
     std::string log_level = "info";
-    // [metrics]: none yet
+    std::string log_format = "logfmt";
+    // [metrics]
+    std::string metrics_listen;  // empty: no address of their own
 };
 
 struct ConfigKey {
     std::string_view key;   // "redis.url"
-    std::string_view type;  // string | integer | duration | list | file
+    std::string_view type;  // string | integer | boolean | duration | list | file
     std::string_view def;   // as it would be written
     std::string_view help;
 };

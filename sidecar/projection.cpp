@@ -4,13 +4,16 @@
 #include <hiredis/hiredis.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <utility>
 
 #include "common/event_record.h"
 #include "common/limits.h"
+#include "common/redis_reply.h"
 #include "common/resp.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/text.h"
 #include "sidecar/io/wall_clock.h"
@@ -18,34 +21,20 @@
 namespace headgate {
 namespace {
 
+using redis::element_text;
+using redis::text_of;
+
 constexpr std::chrono::milliseconds kPollInterval{200};
 constexpr std::chrono::milliseconds kCheckInterval{1000};
 constexpr std::size_t kBatchMax = 500;
 constexpr long long kControlEntriesMax = 10'000;
 
-std::string_view text_of(const redisReply* reply) {
-    if (reply == nullptr || reply->str == nullptr) return {};
-    return {reply->str, reply->len};
-}
-
-std::string_view element(const redisReply* reply, std::size_t index) {
-    if (reply == nullptr || reply->type != REDIS_REPLY_ARRAY || index >= reply->elements) return {};
-    return text_of(reply->element[index]);
-}
-
 // The first error among replies, as an Error.
-Result<void> check_replies(const std::vector<RedisReplyPtr>& replies) {
+Result<void> check_replies(const RedisReplies& replies) {
     for (const auto& reply : replies)
         if (reply->type == REDIS_REPLY_ERROR)
             return fail(ErrorCode::kUnavailable, "Redis: " + std::string(text_of(reply.get())));
     return {};
-}
-
-std::string_view info_value(std::string_view info, std::string_view name) {
-    auto at = info.find(name);
-    if (at == std::string_view::npos) return {};
-    auto value = info.substr(at + name.size());
-    return value.substr(0, value.find_first_of("\r\n"));
 }
 
 // What runs on the DB thread.
@@ -82,7 +71,7 @@ struct Revocations {
 
 }  // namespace
 
-Projection::Projection(boost::asio::any_io_executor executor, DbExecutor& db, RedisClient& events, RedisClient& keys,
+Projection::Projection(boost::asio::any_io_executor executor, DbExecutor& db, RedisLink& events, RedisLink& keys,
                        ProjectionOptions options)
     : db_(db), events_(events), keys_(keys), options_(std::move(options)), wake_(std::move(executor)) {}
 
@@ -92,7 +81,7 @@ boost::asio::awaitable<Result<void>> Projection::agree() {
     co_return agreed;
 }
 
-boost::asio::awaitable<Result<void>> Projection::agree_on(RedisClient& redis) {
+boost::asio::awaitable<Result<void>> Projection::agree_on(RedisLink& redis) {
     std::string meta = meta_key(options_.key_prefix);
     std::string commands;
     RespWriter(commands)
@@ -100,22 +89,22 @@ boost::asio::awaitable<Result<void>> Projection::agree_on(RedisClient& redis) {
         .command("HSETNX", meta, "shards", static_cast<long long>(options_.shards))
         .command("HSETNX", meta, "pepper_fp", options_.pepper_fp)
         .command("HMGET", meta, "contract", "shards", "pepper_fp");
-    auto replies = co_await redis.send(std::move(commands), 4);
+    auto replies = co_await redis.send(meta, std::move(commands), 4);
     if (!replies) co_return tl::unexpected(replies.error());
     if (auto checked = check_replies(*replies); !checked) co_return checked;
     const redisReply* found = replies->back().get();
-    auto contract = parse_integer(element(found, 0), 0, INT32_MAX);
+    auto contract = parse_integer(element_text(found, 0), 0, INT32_MAX);
     std::string here = "headgate:meta in this Redis";
     if (!contract || *contract > limits::kContractVersion || *contract < limits::kContractVersion - 1)
         co_return fail(ErrorCode::kConflict,
-                       here + " has contract " + std::string(element(found, 0)) + ", this program speaks " +
+                       here + " has contract " + std::string(element_text(found, 0)) + ", this program speaks " +
                            std::to_string(limits::kContractVersion) +
                            ": upgrade the older of the two programs, or give them different Redis databases");
-    if (element(found, 1) != std::to_string(options_.shards))
-        co_return fail(ErrorCode::kConflict, here + " has " + std::string(element(found, 1)) +
+    if (element_text(found, 1) != std::to_string(options_.shards))
+        co_return fail(ErrorCode::kConflict, here + " has " + std::string(element_text(found, 1)) +
                                                  " shards, redis.shards says " + std::to_string(options_.shards) +
                                                  ": make redis.shards and the edge's headgate_shards the same as it");
-    if (element(found, 2) != options_.pepper_fp)
+    if (element_text(found, 2) != options_.pepper_fp)
         co_return fail(ErrorCode::kConflict,
                        here +
                            " was written with another pepper: it belongs to another installation (give this one "
@@ -154,7 +143,7 @@ void Projection::follow(OwnedPartsPtr owned) {
     owned_ = std::move(owned);
     if (is_as_before) return;
     is_projected_ = false;
-    redis_run_id_.clear();
+    run_ids_.clear();
     next_check_ = {};
     wake_.cancel();
 }
@@ -178,18 +167,40 @@ boost::asio::awaitable<Result<void>> Projection::step() {
 }
 
 // A Redis that restarted may have come back with an older state though `projected` is still there: its process id
-// (`run_id`) tells. Where an ACL forbids INFO, `projected` alone decides.
+// (`run_id`) tells. Where an ACL forbids INFO, `projected` alone decides. Each master of a cluster may lose its memory
+// by itself, and headgate:meta lies on one of them: marks in all shards' slots tell of the others. A master that is
+// away now is not judged: when it is back, or another has taken its place, the process ids are others.
 boost::asio::awaitable<Result<void>> Projection::check_memory() {
-    std::string commands;
-    RespWriter(commands)
-        .command("HMGET", meta_key(options_.key_prefix), "projected", "pepper_fp")
-        .command("INFO", "server");
-    auto replies = co_await keys_.send(std::move(commands), 2);
-    if (!replies) co_return tl::unexpected(replies.error());
-    std::string run_id(info_value(text_of((*replies)[1].get()), "run_id:"));
-    bool remembers = element((*replies)[0].get(), 0) == "1" && element((*replies)[0].get(), 1) == options_.pepper_fp &&
-                     run_id == redis_run_id_;
-    redis_run_id_ = run_id;
+    std::vector<RedisCommands> asked;
+    RedisCommands& meta = asked.emplace_back(RedisCommands{meta_key(options_.key_prefix), {}, 1});
+    RespWriter(meta.bytes).command("HMGET", meta.key, "projected", "pepper_fp");
+    for (std::string& key : marks()) {
+        RedisCommands& mark = asked.emplace_back(RedisCommands{std::move(key), {}, 1});
+        RespWriter(mark.bytes).command("GET", mark.key);
+    }
+    auto answers = co_await keys_.send_each(std::move(asked));
+    const Result<RedisReplies>& of_meta = answers.front();
+    if (!of_meta) co_return tl::unexpected(of_meta.error());
+    if (auto checked = check_replies(*of_meta); !checked) co_return checked;
+    const redisReply* found = of_meta->front().get();
+    bool remembers = element_text(found, 0) == "1" && element_text(found, 1) == options_.pepper_fp;
+    for (std::size_t i = 1; i < answers.size(); i++)
+        if (answers[i] && answers[i]->front()->type == REDIS_REPLY_NIL) remembers = false;
+
+    std::string command;
+    RespWriter(command).command("INFO", "server");
+    auto servers = co_await keys_.send_to_servers(std::move(command), 1);
+    std::vector<std::string> run_ids;
+    bool is_whole = true;
+    for (const Result<RedisReplies>& server : servers) {
+        is_whole = is_whole && server.has_value();
+        if (server) run_ids.emplace_back(redis::info_field(text_of(server->front().get()), "run_id"));
+    }
+    if (is_whole) {
+        std::sort(run_ids.begin(), run_ids.end());
+        remembers = remembers && run_ids == run_ids_;
+        run_ids_ = std::move(run_ids);
+    }
     if (is_projected_ && !remembers) {
         spdlog::warn("redis_lost_memory action=project_everything");
         is_projected_ = false;
@@ -204,29 +215,34 @@ boost::asio::awaitable<Result<void>> Projection::project_everything() {
         auto batch = co_await db_.run(std::move(read));
         if (!batch) co_return tl::unexpected(batch.error());
         if (batch->empty()) break;
-        std::string commands;
-        std::size_t replies = 0;
-        for (const auto& key : *batch) add_key(commands, replies, key, false);
-        auto written = co_await write(std::move(commands), replies);
+        std::vector<RedisCommands> all;
+        for (const auto& key : *batch) all.push_back(key_commands(key));
+        auto written = co_await write(std::move(all));
         if (!written) co_return written;
         keys += batch->size();
         after = batch->back().id;
     }
+    failpoint("in_project_everything");
     Revocations read;
     auto revocations = co_await db_.run(std::move(read));
     if (!revocations) co_return tl::unexpected(revocations.error());
-    std::string commands;
-    std::size_t replies = 1;
-    RespWriter(commands).command("ZREMRANGEBYSCORE", revoked_key(options_.key_prefix), "-inf",
-                                 static_cast<long long>(wall_clock_ms()));
-    for (const auto& entry : *revocations) add_revocation(commands, replies, entry, false);
-    std::string meta = meta_key(options_.key_prefix);
-    RespWriter(commands).command("HSET", meta, "pepper_fp", options_.pepper_fp, "token_kid", options_.token_kid,
-                                 "projected", "1");
-    ++replies;
-    // Edges may have missed control entries that are gone with the old memory.
-    announce(commands, replies, "resync", "", 0);
-    auto written = co_await write(std::move(commands), replies);
+    std::vector<RedisCommands> all;
+    RedisCommands& purge = all.emplace_back(RedisCommands{revoked_key(options_.key_prefix), {}, 1});
+    RespWriter(purge.bytes).command("ZREMRANGEBYSCORE", purge.key, "-inf", static_cast<long long>(wall_clock_ms()));
+    for (const auto& entry : *revocations) all.push_back(revocation_commands(entry));
+    for (std::string& key : marks()) {
+        RedisCommands& mark = all.emplace_back(RedisCommands{std::move(key), {}, 1});
+        RespWriter(mark.bytes).command("SET", mark.key, "1");
+    }
+    auto written = co_await write(std::move(all));
+    if (!written) co_return written;
+    // Only now, and edges may have missed control entries that are gone with the old memory.
+    std::vector<RedisCommands> last;
+    RedisCommands& meta = last.emplace_back(RedisCommands{meta_key(options_.key_prefix), {}, 1});
+    RespWriter(meta.bytes)
+        .command("HSET", meta.key, "pepper_fp", options_.pepper_fp, "token_kid", options_.token_kid, "projected", "1");
+    last.push_back(announcement("resync", "", 0));
+    written = co_await write(std::move(last));
     if (!written) co_return written;
     is_projected_ = true;
     spdlog::info("projected keys={} revocations={}", keys, revocations->size());
@@ -239,19 +255,38 @@ boost::asio::awaitable<Result<void>> Projection::project_changes() {
         auto pending = co_await db_.run(std::move(read));
         if (!pending) co_return tl::unexpected(pending.error());
         if (pending->empty()) co_return Result<void>{};
-        std::string commands;
-        std::size_t replies = 0;
+        std::vector<RedisCommands> all, announcements;
         for (const auto& [entry, key] : *pending) {
-            if (entry.op == "key" && !key.id.empty()) add_key(commands, replies, key, true);
-            if (entry.op == "revoke") add_revocation(commands, replies, entry, true);
+            if (entry.op == "key" && !key.id.empty()) {
+                all.push_back(key_commands(key));
+                announcements.push_back(announcement("key", key.key_hash, 0));
+            }
+            if (entry.op == "revoke") {
+                all.push_back(revocation_commands(entry));
+                announcements.push_back(announcement("revoke", entry.ref, entry.until));
+            }
             if (entry.op == "unrevoke") {
-                RespWriter(commands).command("ZREM", revoked_key(options_.key_prefix), entry.ref);
-                ++replies;
-                announce(commands, replies, "unrevoke", entry.ref, 0);
+                RedisCommands& back = all.emplace_back(RedisCommands{revoked_key(options_.key_prefix), {}, 1});
+                RespWriter(back.bytes).command("ZREM", back.key, entry.ref);
+                announcements.push_back(announcement("unrevoke", entry.ref, 0));
             }
         }
-        auto written = co_await write(std::move(commands), replies);
+        // First written, then announced: an edge that drops what it had cached reads it again at once. What is written
+        // is announced though others could not be: a master that is away does not hold up what lies elsewhere.
+        auto results = co_await send_as_owner(std::move(all));
+        if (!results) co_return tl::unexpected<Error>(results.error());
+        Result<void> written;
+        std::vector<RedisCommands> telling;
+        for (std::size_t i = 0; i < results->size(); i++) {
+            const Result<RedisReplies>& replies = (*results)[i];
+            Result<void> one = replies ? check_replies(*replies) : tl::unexpected(replies.error());
+            if (one) telling.push_back(std::move(announcements[i]));
+            if (written && !one) written = one;
+        }
+        auto told = co_await write(std::move(telling));
+        if (!told) co_return told;
         if (!written) co_return written;
+        failpoint("in_project");
         FinishProjections finish{pending->back().first.id};
         auto finished = co_await db_.run(std::move(finish));
         if (!finished) co_return finished;
@@ -259,45 +294,63 @@ boost::asio::awaitable<Result<void>> Projection::project_changes() {
     }
 }
 
-boost::asio::awaitable<Result<void>> Projection::write(std::string commands, std::size_t replies) {
-    if (replies == 0) co_return Result<void>{};
+boost::asio::awaitable<Result<std::vector<Result<RedisReplies>>>> Projection::send_as_owner(
+    std::vector<RedisCommands> all) {
+    if (all.empty()) co_return std::vector<Result<RedisReplies>>{};
     if (!is_ours()) co_return fail(ErrorCode::kLeaseLost, "another instance may be writing");
     OwnedPartsPtr writing_as = owned_;
-    auto sent = co_await keys_.send(std::move(commands), replies);
+    auto results = co_await keys_.send_each(std::move(all));
     if (!is_ours() || owned_->shard_epochs[0] != writing_as->shard_epochs[0]) {
         // We were stopped meanwhile, and may have written over what is newer.
-        std::string forget;
-        RespWriter(forget).command("HDEL", meta_key(options_.key_prefix), "projected");
-        (void)co_await keys_.send(std::move(forget), 1);
+        std::string meta = meta_key(options_.key_prefix), forget;
+        RespWriter(forget).command("HDEL", meta, "projected");
+        (void)co_await keys_.send(std::move(meta), std::move(forget), 1);
         co_return fail(ErrorCode::kLeaseLost, "another instance may have written");
     }
-    if (!sent) co_return tl::unexpected(sent.error());
-    co_return check_replies(*sent);
+    co_return results;
 }
 
-void Projection::add_key(std::string& commands, std::size_t& replies, const ApiKey& key, bool announced) const {
+boost::asio::awaitable<Result<void>> Projection::write(std::vector<RedisCommands> all) {
+    auto results = co_await send_as_owner(std::move(all));
+    if (!results) co_return tl::unexpected<Error>(results.error());
+    for (const Result<RedisReplies>& replies : *results) {
+        if (!replies) co_return tl::unexpected<Error>(replies.error());
+        if (auto checked = check_replies(*replies); !checked) co_return checked;
+    }
+    co_return Result<void>{};
+}
+
+RedisCommands Projection::key_commands(const ApiKey& key) const {
     std::string expires = key.expires_at ? std::to_string(*key.expires_at) : std::string();
-    RespWriter(commands).command("HSET", api_key_key(options_.key_prefix, key.key_hash), "id", key.id, "org", key.org,
-                                 "scopes", key.scopes, "allowed_ips", key.allowed_ips, "plan", key.plan, "limits",
-                                 key.limits, "expires_at", expires, "active", key.is_active ? "1" : "0", "prefix",
-                                 key.key_prefix);
-    ++replies;
-    if (announced) announce(commands, replies, "key", key.key_hash, 0);
+    RedisCommands commands{api_key_key(options_.key_prefix, key.key_hash), {}, 1};
+    RespWriter(commands.bytes)
+        .command("HSET", commands.key, "id", key.id, "org", key.org, "scopes", key.scopes, "allowed_ips",
+                 key.allowed_ips, "plan", key.plan, "limits", key.limits, "expires_at", expires, "active",
+                 key.is_active ? "1" : "0", "prefix", key.key_prefix);
+    return commands;
 }
 
-void Projection::add_revocation(std::string& commands, std::size_t& replies, const Store::ProjectionEntry& entry,
-                                bool announced) const {
-    RespWriter(commands).command("ZADD", revoked_key(options_.key_prefix), static_cast<long long>(entry.until),
-                                 entry.ref);
-    ++replies;
-    if (announced) announce(commands, replies, "revoke", entry.ref, entry.until);
+RedisCommands Projection::revocation_commands(const Store::ProjectionEntry& entry) const {
+    RedisCommands commands{revoked_key(options_.key_prefix), {}, 1};
+    RespWriter(commands.bytes).command("ZADD", commands.key, static_cast<long long>(entry.until), entry.ref);
+    return commands;
 }
 
-void Projection::announce(std::string& commands, std::size_t& replies, std::string_view op, std::string_view ref,
-                          TimeMs until) const {
-    RespWriter(commands).command("XADD", control_key(options_.key_prefix), "MAXLEN", "~", kControlEntriesMax, "*", "op",
-                                 op, "ref", ref, "until", static_cast<long long>(until));
-    ++replies;
+RedisCommands Projection::announcement(std::string_view op, std::string_view ref, TimeMs until) const {
+    RedisCommands commands{control_key(options_.key_prefix), {}, 1};
+    RespWriter(commands.bytes)
+        .command("XADD", commands.key, "MAXLEN", "~", kControlEntriesMax, "*", "op", op, "ref", ref, "until",
+                 static_cast<long long>(until));
+    return commands;
+}
+
+// One key in the slot of each shard, so that each master of a cluster has some.
+std::vector<std::string> Projection::marks() const {
+    std::vector<std::string> keys;
+    if (keys_.joins_slots()) return keys;
+    for (int shard = 0; shard < options_.shards; shard++)
+        keys.push_back(options_.key_prefix + "{" + std::string(shard_tag(shard)) + "}:projected");
+    return keys;
 }
 
 }  // namespace headgate

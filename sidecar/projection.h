@@ -2,8 +2,8 @@
 //
 // Changes come through the store's outbox, polled every 200 ms and at once after a change by this
 // process. At start, and whenever Redis has lost its memory (headgate:meta says so, or it is
-// another Redis process than before), everything is written again and `projected` is set last:
-// until then the edge calls an unknown key 503, never 401. Runs on the event loop.
+// another Redis process than before; of a cluster, any of its masters), everything is written again and `projected` is
+// set last: until then the edge calls an unknown key 503, never 401. Runs on the event loop.
 //
 // One instance does this for all: the owner of shard 0. One that finds that it was late makes the owner write
 // everything again.
@@ -18,7 +18,7 @@
 
 #include "common/result.h"
 #include "sidecar/io/db_executor.h"
-#include "sidecar/io/redis_client.h"
+#include "sidecar/io/redis_link.h"
 #include "sidecar/store/owned_parts.h"
 
 namespace headgate {
@@ -32,8 +32,8 @@ struct ProjectionOptions {
 
 class Projection {
  public:
-    // `events` and `keys` may be the same client; both outlive the projection.
-    Projection(boost::asio::any_io_executor executor, DbExecutor& db, RedisClient& events, RedisClient& keys,
+    // `events` and `keys` may be the same Redis; both outlive the projection.
+    Projection(boost::asio::any_io_executor executor, DbExecutor& db, RedisLink& events, RedisLink& keys,
                ProjectionOptions options);
 
     // Writes our contract, shards and pepper into headgate:meta where they are absent, and compares. kConflict: this
@@ -51,26 +51,28 @@ class Projection {
     [[nodiscard]] bool is_projected() const noexcept { return is_projected_ || !has_turn_; }
 
  private:
-    boost::asio::awaitable<Result<void>> agree_on(RedisClient& redis);
+    boost::asio::awaitable<Result<void>> agree_on(RedisLink& redis);
     boost::asio::awaitable<Result<void>> step();
     boost::asio::awaitable<Result<void>> check_memory();
     boost::asio::awaitable<Result<void>> project_everything();
     boost::asio::awaitable<Result<void>> project_changes();
-    boost::asio::awaitable<Result<void>> write(std::string commands, std::size_t replies);
     [[nodiscard]] bool is_ours() const { return has_turn_ && owned_->owns_shard(0); }
-    void add_key(std::string& commands, std::size_t& replies, const ApiKey& key, bool announce) const;
-    void add_revocation(std::string& commands, std::size_t& replies, const Store::ProjectionEntry& entry,
-                        bool announce) const;
-    void announce(std::string& commands, std::size_t& replies, std::string_view op, std::string_view ref,
-                  TimeMs until) const;
+    // To the keys' Redis; kLeaseLost when shard 0 was not ours before, or not all the while.
+    boost::asio::awaitable<Result<std::vector<Result<RedisReplies>>>> send_as_owner(std::vector<RedisCommands> all);
+    // All of them; the error is the first one's.
+    boost::asio::awaitable<Result<void>> write(std::vector<RedisCommands> all);
+    [[nodiscard]] RedisCommands key_commands(const ApiKey& key) const;
+    [[nodiscard]] RedisCommands revocation_commands(const Store::ProjectionEntry& entry) const;
+    [[nodiscard]] RedisCommands announcement(std::string_view op, std::string_view ref, TimeMs until) const;
+    [[nodiscard]] std::vector<std::string> marks() const;
 
     DbExecutor& db_;
-    RedisClient& events_;
-    RedisClient& keys_;
+    RedisLink& events_;
+    RedisLink& keys_;
     ProjectionOptions options_;
     boost::asio::steady_timer wake_;
     std::chrono::steady_clock::time_point next_check_;
-    std::string redis_run_id_;
+    std::vector<std::string> run_ids_;  // of the servers that keep keys
     std::string last_error_;
     bool is_projected_ = false;
     OwnedPartsPtr owned_;

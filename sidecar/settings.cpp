@@ -11,10 +11,13 @@
 #include "common/api_key.h"
 #include "common/limits.h"
 #include "sidecar/base/text.h"
+#include "sidecar/io/redis_tls.h"
 #include "sidecar/store/open_store.h"
 
 namespace headgate {
 namespace {
+
+constexpr int kSentinelPort = 26379;
 
 std::optional<std::string> hex_decode(std::string_view hex) {
     if (hex.size() % 2 != 0) return std::nullopt;
@@ -40,7 +43,49 @@ Result<RedisAddress> redis_address(const Config& config, const std::string& url,
         if (!password) return tl::unexpected(password.error());
         address->password = *password;
     }
+    if (!address->wants_tls) {
+        if (!(config.redis_tls_ca_file + config.redis_tls_cert_file + config.redis_tls_key_file +
+              config.redis_tls_server_name)
+                 .empty())
+            return fail(ErrorCode::kInvalidArgument,
+                        std::string(key) + ": redis.tls_* is set, but TLS is only spoken to rediss://");
+        return address;
+    }
+    auto tls = load_redis_tls({config.redis_tls_ca_file, config.redis_tls_cert_file, config.redis_tls_key_file,
+                               config.redis_tls_server_name});
+    if (!tls) return tl::unexpected(tls.error());
+    address->tls = *tls;
     return address;
+}
+
+Result<void> add_sentinels(const Config& config, RedisAddress& address) {
+    for (const std::string& text : config.redis_sentinels) {
+        auto sentinel = parse_redis_server(text, kSentinelPort);
+        if (!sentinel)
+            return fail(ErrorCode::kInvalidArgument, "redis.sentinels: \"" + text + "\" is neither host nor host:port");
+        address.sentinels.push_back(std::move(*sentinel));
+    }
+    address.sentinel_master = config.redis_sentinel_master;
+    address.sentinel_username = config.redis_sentinel_username;
+    if (config.redis_sentinel_password_file.empty()) return {};
+    auto password = read_secret_file(config.redis_sentinel_password_file);
+    if (!password) return tl::unexpected(password.error());
+    address.sentinel_password = *password;
+    return {};
+}
+
+// Every server that the configuration names, Sentinels too.
+std::vector<redis::HostPort> redis_servers(const Config& config) {
+    std::vector<redis::HostPort> all;
+    for (const auto* url : {&config.redis_url, &config.redis_keys_url}) {
+        auto address = parse_redis_url(*url);
+        if (!address) continue;
+        auto servers = address->servers();
+        all.insert(all.end(), servers.begin(), servers.end());
+    }
+    for (const std::string& text : config.redis_sentinels)
+        if (auto sentinel = parse_redis_server(text, kSentinelPort)) all.push_back(std::move(*sentinel));
+    return all;
 }
 
 std::optional<IpAddress> ip_of(const sockaddr* address) {
@@ -124,9 +169,23 @@ Result<Secrets> load_secrets(const Config& config) {
     return Secrets{std::move(*pepper), std::move(fingerprint), keys->keys.front(), std::move(*master_key)};
 }
 
-Result<RedisAddress> events_redis(const Config& config) { return redis_address(config, config.redis_url, "redis.url"); }
+Result<RedisAddress> events_redis(const Config& config) {
+    auto address = redis_address(config, config.redis_url, "redis.url");
+    if (!address) return address;
+    auto sentinels = add_sentinels(config, *address);
+    if (!sentinels) return tl::unexpected(sentinels.error());
+    address->is_cluster = config.redis_cluster;
+    bool is_unix = !address->unix_path.empty();
+    if (config.redis_cluster && (is_unix || address->database != 0))
+        return fail(ErrorCode::kInvalidArgument, "redis.cluster: a cluster is reached by TCP and has no databases");
+    if (is_unix && address->has_sentinels())
+        return fail(ErrorCode::kInvalidArgument,
+                    "redis.sentinels name the master: redis.url is redis:// or rediss:// then, not a unix socket");
+    return address;
+}
 
 Result<RedisAddress> keys_redis(const Config& config) {
+    if (config.redis_keys_url == config.redis_url) return events_redis(config);
     return redis_address(config, config.redis_keys_url, "redis.keys_url");
 }
 
@@ -134,15 +193,13 @@ TargetGuardOptions guard_options(const Config& config) {
     TargetGuardOptions options;
     options.allow_networks = config.security_allow_networks;
     const std::vector<IpAddress> own = own_addresses();
-    for (const auto* url : {&config.redis_url, &config.redis_keys_url}) {
-        auto address = parse_redis_url(*url);
-        auto port = address ? parse_integer(address->port, 1, 65535) : std::nullopt;
-        if (!port || address->host.empty()) continue;
-        auto redis = resolve(address->host);
-        add_never(options, redis, static_cast<std::uint16_t>(*port));
+    for (const redis::HostPort& server : redis_servers(config)) {
+        auto port = static_cast<std::uint16_t>(server.port);
+        auto redis = resolve(server.host);
+        add_never(options, redis, port);
         // A Redis of this machine may listen on more of its addresses than the one that we were told.
         if (std::any_of(redis.begin(), redis.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
-            add_never(options, own, static_cast<std::uint16_t>(*port));
+            add_never(options, own, port);
     }
     auto others = store_addresses(config.store_url);
     if (auto proxy = parse_target_url(config.delivery_proxy)) others.emplace_back(proxy->host, proxy->port);
@@ -152,7 +209,9 @@ TargetGuardOptions guard_options(const Config& config) {
         if (std::any_of(addresses.begin(), addresses.end(), [&](const IpAddress& ip) { return is_own(ip, own); }))
             add_never(options, own, port);
     }
-    if (auto listen = parse_host_port(config.http_listen)) {
+    for (const std::string& address : {config.http_listen, config.metrics_listen}) {
+        auto listen = parse_host_port(address);
+        if (!listen) continue;
         bool any = listen->host == "0.0.0.0" || listen->host == "::" || listen->host == "*";
         add_never(options, any ? own : resolve(listen->host), listen->port);
     }

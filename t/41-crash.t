@@ -1,6 +1,6 @@
-# The same corpus, again and again, while `headgate serve` is killed ten times and Redis (AOF,
-# appendfsync always) twice, by SIGKILL: every event that was answered 201 is persisted once and
-# delivered at least once, byte for byte. What was not answered may be missing.
+# The same corpus, again and again, while `headgate serve` is killed ten times, Redis (AOF, appendfsync always) and
+# a worker of nginx twice, by SIGKILL: every event that was answered 201 is persisted once and
+# delivered at least once, byte for byte. What was not answered may be missing. `make crash` is the long form, with PostgreSQL too.
 use v5.36;
 use Test::More;
 
@@ -10,13 +10,14 @@ use Headgate::Test;
 my $t       = Headgate::Test->new;
 my $redis   = $t->redis;
 my $sidecar = $t->sidecar(redis => $redis)->serve->wait_until_healthy;
-my $front   = $sidecar->front;
+my $front   = $sidecar->front(workers => 2);
+$front->expect_alarms(qr/worker process \d+ exited on signal 9/);
 my $road    = Headgate::Reconcile->new($t, $sidecar);
 
 my $publisher = $road->start_publisher(url => 'http://127.0.0.1:' . $front->port . '/events', until => $t->path('enough'));
 
 # Each kill waits for progress since the last one, not for time, so that it always hits work.
-my ($kills, $redis_kills) = (0, 0);
+my ($kills, $redis_kills, $worker_kills) = (0, 0, 0);
 for my $round (1 .. 10) {
     my ($accepted, $received) = ($road->accepted_count, $road->received_count);
     $t->wait_for("progress before kill $round", sub { $road->accepted_count >= $accepted + 60 && $road->received_count >= $received + 20 }, 60);
@@ -27,12 +28,18 @@ for my $round (1 .. 10) {
         $redis->restart;
         $redis_kills++;
     }
+    if ($round == 3 || $round == 6) {
+        my ($worker) = $front->worker_pids;
+        $worker_kills += kill 'KILL', $worker;
+        $t->wait_for('another worker', sub { my @pids = $front->worker_pids; @pids == 2 && !grep { $_ == $worker } @pids });
+    }
     $sidecar->serve;
 }
 $t->write_file('enough', '');
 my $summary = $road->finish_publisher($publisher);
 is $kills, 10, 'headgate serve was killed ten times';
 is $redis_kills, 2, 'Redis was killed and restarted twice';
+is $worker_kills, 2, 'a worker of nginx was killed twice';
 is_deeply [grep { !/\A(?:201|503)\z/ } keys $summary->{statuses}->%*], [], 'the edge answered 201 or 503, nothing else' or diag explain $summary;
 
 $sidecar->wait_until_healthy(60);

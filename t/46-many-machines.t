@@ -42,7 +42,7 @@ sub shares () {
     my %shares;
     for my $key ($redis->command('KEYS', 'headgate:status:sidecar:*')->@*) {
         my %status = $redis->command('HGETALL', $key)->@*;
-        my ($pid) = $key =~ /:(\d+):\d+\z/;
+        my ($pid) = $key =~ /:(\d+)\z/;
         $shares{$pid} = [@status{qw(shards lanes)}] if %status;
     }
     return \%shares;

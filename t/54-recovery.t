@@ -133,7 +133,8 @@ fails_with(1, qr/--since/, 'delivery', 'list', '--org', $h->org, '--since', 'yes
 fails_with(2, qr/--state/, 'delivery', 'list', '--org', $h->org, '--state', 'nope');
 fails_with(2, qr/id/, 'delivery', 'cancel');
 is $h->run_json('delivery', 'retry', $waiting->{id})->{state}, 'retrying', 'what was cancelled can be retried';
-is $h->run_json('delivery', 'cancel', $waiting->{id})->{state}, 'cancelled', 'headgate delivery cancel' if wait_state($wait, $event, 'retrying');
+$t->wait_for('the second attempt', sub { my $d = delivery($wait, $event); $d->{state} eq 'dead' && $d->{attempts} == 2 });
+is $h->run_json('delivery', 'cancel', $waiting->{id})->{state}, 'cancelled', 'headgate delivery cancel';
 
 # ---- events, and why ----------------------------------------------------------------------------
 

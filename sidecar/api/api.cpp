@@ -3,10 +3,13 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+
 #include "common/scopes.h"
 #include "sidecar/api/reply.h"
 #include "sidecar/api/router.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/measures.h"
 
 namespace headgate {
 
@@ -17,7 +20,10 @@ boost::asio::awaitable<ServerResponse> Api::handle(ServerRequest request) {
     std::string method = request.method;
     std::string path = request.path;
     Principal principal;
-    ServerResponse response = co_await answer(std::move(request), principal);
+    const Route* route = nullptr;
+    ServerResponse response = co_await answer(std::move(request), principal, route);
+    const std::size_t place = route == nullptr ? 0 : static_cast<std::size_t>(route - api_routes().data()) + 1;
+    add(measures().requests[std::min(place, kRoutesCountedMax)][status_class(response.status)]);
     auto duration = std::chrono::steady_clock::now() - began;
     spdlog::log(response.status >= 500 ? spdlog::level::warn : spdlog::level::debug,
                 "request method={} path={} status={} duration_us={} org={} key={}", log_value(method), log_value(path),
@@ -26,8 +32,9 @@ boost::asio::awaitable<ServerResponse> Api::handle(ServerRequest request) {
     co_return response;
 }
 
-boost::asio::awaitable<ServerResponse> Api::answer(ServerRequest request, Principal& principal) {
+boost::asio::awaitable<ServerResponse> Api::answer(ServerRequest request, Principal& principal, const Route*& route) {
     RouteMatch match = find_route(api_routes(), request.method, request.path);
+    route = match.route;
     bool needs_credential = match.route != nullptr ? !match.route->scope.empty() : path_is_protected(request.path);
     if (needs_credential) {
         Authentication authentication = co_await authenticator_.authenticate(request);

@@ -4,6 +4,7 @@
 
 #include "sidecar/api/authenticate.h"
 #include "sidecar/api/call.h"
+#include "sidecar/api/router.h"
 
 namespace headgate {
 
@@ -13,7 +14,7 @@ class Api {
     boost::asio::awaitable<ServerResponse> handle(ServerRequest request);
 
  private:
-    boost::asio::awaitable<ServerResponse> answer(ServerRequest request, Principal& principal);
+    boost::asio::awaitable<ServerResponse> answer(ServerRequest request, Principal& principal, const Route*& route);
 
     ApiServices services_;
     Authenticator authenticator_;

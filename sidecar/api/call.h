@@ -22,7 +22,8 @@ namespace headgate {
 
 struct HealthReport {
     bool is_healthy = false;
-    std::string checks;  // a JSON object
+    std::string checks;   // a JSON object
+    std::string reasons;  // a JSON array of strings: what is not well, each with its number
 };
 
 // Everything that handlers may use; made by the app, outlives the server.
@@ -39,8 +40,9 @@ struct ApiServices {
     std::function<void()> keys_changed;
     std::function<void(std::string_view webhook_id)> webhook_changed;
     std::function<HealthReport()> health;
-    HttpClient& http;     // the dispatcher's
-    ProbeLimits& probes;  // of what is sent at once beside its deliveries
+    std::function<std::string()> metrics;  // in Prometheus' text format
+    HttpClient& http;                      // the dispatcher's
+    ProbeLimits& probes;                   // of what is sent at once beside its deliveries
 };
 
 // Who sent the request, as its credential says.
@@ -60,6 +62,7 @@ using Handler = boost::asio::awaitable<ServerResponse> (*)(const ApiServices& se
 // One file for each resource.
 boost::asio::awaitable<ServerResponse> get_live(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> get_health(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_metrics(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> post_token(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> get_inbox(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> post_inbox_ack(const ApiServices& services, Call call);

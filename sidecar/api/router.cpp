@@ -11,6 +11,7 @@ namespace {
 constexpr auto kRoutes = std::to_array<Route>({
     {"GET", "/live", "", get_live},
     {"GET", "/health", "", get_health},
+    {"GET", "/metrics", "", get_metrics},
     {"POST", "/token", "", post_token},
     {"GET", "/inbox", "inbox:read", get_inbox},
     {"POST", "/inbox/{id}/ack", "inbox:ack", post_inbox_ack},

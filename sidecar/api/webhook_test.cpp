@@ -121,8 +121,9 @@ struct TestRequest {
     std::string headers_sent;  // JSON object; the webhook's own values masked
 };
 
-TestRequest make_request(const Webhook& webhook, std::vector<std::string> networks, const TestInput& input,
-                         TimeMs now) {
+// Fails when the webhook's template cannot make a body of it.
+Result<TestRequest> make_request(const Webhook& webhook, std::vector<std::string> networks, const TestInput& input,
+                                 TimeMs now) {
     Event event;
     event.id = uuid7(now);
     event.org = webhook.org;
@@ -131,9 +132,18 @@ TestRequest make_request(const Webhook& webhook, std::vector<std::string> networ
     event.payload = input.payload;
     event.created_at = event.updated_at = now;
     TestRequest made;
-    auto body = std::make_shared<const std::string>(build_body(event, webhook.payload_format, webhook.content_type));
-    const SigningKeys keys = make_signing_keys(webhook.secrets);
-    DeliveryHeaders headers = build_delivery_headers({event, webhook, keys, uuid7(now), *body, "Headgate", now});
+    auto built = build_body(event, make_body_form(webhook));
+    if (!built) return tl::unexpected<Error>(std::move(built.error()));
+    auto body = std::make_shared<const std::string>(std::move(*built));
+    const SigningKeys keys = make_signing_keys(webhook);
+    const std::string delivery_id = uuid7(now);
+    DeliveryHeaders headers = build_delivery_headers({.event = event,
+                                                      .webhook = webhook,
+                                                      .keys = keys,
+                                                      .delivery_id = delivery_id,
+                                                      .body = *body,
+                                                      .user_agent = "Headgate",
+                                                      .now = now});
     made.headers_sent = std::move(headers.redacted);
     made.request.url = webhook.url;
     made.request.headers = std::move(headers.lines);
@@ -199,10 +209,11 @@ boost::asio::awaitable<ServerResponse> post_webhook_test(const ApiServices& serv
         refusal.headers.emplace_back("Retry-After", "1");
         co_return refusal;
     }
-    TestRequest made = make_request(webhook, std::move(networks), input, wall_clock_ms());
-    auto sending = services.http.send(std::move(made.request));
+    auto made = make_request(webhook, std::move(networks), input, wall_clock_ms());
+    if (!made) co_return problem_response(422, made.error().message);
+    auto sending = services.http.send(std::move(made->request));
     HttpResponse response = co_await std::move(sending);
-    json::object result = result_json(std::move(response), made.headers_sent, wall_clock_ms());
+    json::object result = result_json(std::move(response), made->headers_sent, wall_clock_ms());
     const bool is_success = result.at("status").get_string() == "success";
     json::object data;
     data.emplace("test_result", std::move(result));

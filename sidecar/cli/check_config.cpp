@@ -10,6 +10,7 @@
 #include "common/resp.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
+#include "sidecar/io/redis_link.h"
 
 namespace headgate {
 namespace {
@@ -39,14 +40,15 @@ class Findings {
     int problems_ = 0;
 };
 
-boost::asio::awaitable<Result<std::vector<RedisReplyPtr>>> ask(RedisClient& redis) {
+// Every server of a cluster.
+boost::asio::awaitable<std::vector<Result<RedisReplies>>> ask(RedisLink& redis) {
     std::string commands;
     RespWriter(commands)
         .command("PING")
         .command("CONFIG", "GET", "maxmemory-policy")
         .command("CONFIG", "GET", "appendonly")
         .command("CONFIG", "GET", "appendfsync");
-    co_return co_await redis.send(std::move(commands), 4);
+    co_return co_await redis.send_to_servers(std::move(commands), 4);
 }
 
 // The value of a CONFIG GET reply; nullopt when an ACL or a hosting service forbids the command.
@@ -55,7 +57,7 @@ std::optional<std::string> config_value(const redisReply& reply) {
     return std::string(reply.element[1]->str, reply.element[1]->len);
 }
 
-void judge_redis(const std::vector<RedisReplyPtr>& replies, std::string_view check, Findings& findings) {
+void judge_redis(const RedisReplies& replies, std::string_view check, Findings& findings) {
     if (replies[0]->type == REDIS_REPLY_ERROR)
         return findings.problem(check, "Redis refuses us: " + std::string(replies[0]->str, replies[0]->len));
     findings.ok(check, "answers");
@@ -80,17 +82,21 @@ void judge_redis(const std::vector<RedisReplyPtr>& replies, std::string_view che
 void check_redis(const Result<RedisAddress>& address, std::string_view check, Findings& findings) {
     if (!address) return findings.problem(check, address.error().message);
     boost::asio::io_context io(1);
-    RedisClient redis(io.get_executor(), *address, kRedisTimeout);
-    std::optional<Result<std::vector<RedisReplyPtr>>> answer;
-    boost::asio::co_spawn(io, ask(redis), [&](const std::exception_ptr& thrown, auto replies) {
-        if (!thrown) answer = std::move(replies);
-        redis.close();
+    auto redis = make_redis_link(io.get_executor(), *address, kRedisTimeout);
+    std::vector<Result<RedisReplies>> answers;
+    boost::asio::co_spawn(io, ask(*redis), [&](const std::exception_ptr& thrown, auto replies) {
+        if (!thrown) answers = std::move(replies);
+        redis->close();
     });
     io.run();
-    if (!answer || !*answer)
-        return findings.problem(check, (answer ? answer->error().message : std::string("no answer")) +
-                                           "; is Redis running there? `headgate serve` starts without it and waits");
-    judge_redis(**answer, check, findings);
+    if (answers.empty()) answers.emplace_back(fail(ErrorCode::kUnavailable, "no server of the Redis cluster answers"));
+    for (const Result<RedisReplies>& replies : answers) {
+        if (!replies)
+            findings.problem(check, replies.error().message +
+                                        "; is Redis running there? `headgate serve` starts without it and waits");
+        else
+            judge_redis(*replies, check, findings);
+    }
 }
 
 void check_store(const Config& config, Findings& findings) {

@@ -53,6 +53,7 @@ int run_command_line(int argc, char** argv) {
     add_org(root, invocation);
     add_key(root, invocation);
     add_webhook(root, invocation);
+    add_shards(root, invocation);
     add_event(root, invocation);
     add_delivery(root, invocation);
     add_explain_url(root, invocation);

@@ -38,6 +38,7 @@ void add_check_config(CLI::App& root, Invocation& invocation);
 void add_org(CLI::App& root, Invocation& invocation);
 void add_key(CLI::App& root, Invocation& invocation);
 void add_webhook(CLI::App& root, Invocation& invocation);
+void add_shards(CLI::App& root, Invocation& invocation);
 void add_event(CLI::App& root, Invocation& invocation);
 void add_event_list(CLI::App& event, Invocation& invocation);  // below `event`, as the next two
 void add_event_replay(CLI::App& event, Invocation& invocation);

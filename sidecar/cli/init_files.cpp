@@ -14,12 +14,12 @@ std::string toml_string(std::string_view text) {
 }
 
 std::string redis_directive(const InitPlan& plan) {
-    const RedisAddress& redis = plan.redis;
-    bool is_v6 = redis.host.find(':') != std::string::npos;
-    std::string text = redis.host.empty() ? "unix:" + redis.unix_path
-                                          : (is_v6 ? "[" + redis.host + "]" : redis.host) + ":" + redis.port;
-    if (redis.database != 0) text += " db=" + std::to_string(redis.database);
-    if (!redis.username.empty()) text += " username=" + redis.username;
+    const RedisAddress& address = plan.redis;
+    std::string text = address.unix_path.empty() ? std::string() : "unix:" + address.unix_path;
+    for (const redis::HostPort& server : address.servers()) text += (text.empty() ? "" : " ") + redis::text_of(server);
+    if (address.wants_tls) text += " tls=on";
+    if (address.database != 0) text += " db=" + std::to_string(address.database);
+    if (!address.username.empty()) text += " username=" + address.username;
     if (plan.has_redis_password) text += " password_file=" + plan.directory + "/redis.password";
     return text;
 }
@@ -164,20 +164,25 @@ http {
     return text;
 }
 
-// Redis takes no comments in this file: headgate.toml says how to use it.
+// Redis takes no comments in this file: headgate.toml says how to use it. The edge adds events, and reads no stream but
+// headgate:control; keys and revocations it only reads. The sidecar may do to our keys what it does, and nothing to the
+// server.
 std::string acl_text(const InitPlan& plan) {
     return "user default off\n"
            "user edge on >" +
            plan.edge_password +
-           " -@all ~headgate:* +@connection +info +role +config|get +cluster|slots +time +wait +multi +exec +eval "
-           "+evalsha +script|load "
-           "+xadd +xlen +xread +xrange +xrevrange +get +set +del +hget +hmget +hgetall +hset +hsetnx +hincrby +expire "
-           "+pexpire +pexpireat +pttl +zscore +zmscore +zscan +zrange +zrangebyscore\n"
+           " -@all ~headgate:{*}:* ~headgate:limit:* ~headgate:usage:* ~headgate:status:* ~headgate:meta "
+           "%R~headgate:key:* %R~headgate:revoked +auth +hello +ping +select +asking +info +role +config|get "
+           "+cluster|slots +time +wait +multi +exec +discard +eval +evalsha +script|load +xadd +xlen +get +set +del "
+           "+hget "
+           "+hmget +hgetall +hset +hsetnx +hincrby +expire +pexpire +pexpireat +pttl +zscore +zmscore +zscan +zrange "
+           "+zrangebyscore (%R~headgate:control +xread +xrange +xrevrange)\n"
            "user sidecar on >" +
            plan.sidecar_password +
-           " -@all ~headgate:* +@connection +info +config|get +time +multi +exec +xadd +xlen +xread +xrange +xrevrange "
-           "+xreadgroup +xack +xdel +xgroup +xinfo +xpending +get +set +del +hget +hmget +hgetall +hset +hsetnx +hdel "
-           "+hincrby +expire +pexpire +zadd +zrem +zscore +zrange +zrangebyscore +zremrangebyscore +scan\n";
+           " -@all ~headgate:* +auth +hello +ping +select +asking +info +role +config|get +cluster|slots +time +multi "
+           "+exec +discard +xadd +xlen +xread +xrange +xrevrange +xreadgroup +xack +xdel +xgroup +xinfo +xpending +get "
+           "+set +del +hget +hmget +hgetall +hset +hsetnx +hdel +hincrby +expire +pexpire +zadd +zrem +zscore +zrange "
+           "+zrangebyscore +zremrangebyscore\n";
 }
 
 }  // namespace headgate

@@ -5,7 +5,10 @@
 
 #include <utility>
 
+#include "sidecar/base/log.h"
+#include "sidecar/base/measures.h"
 #include "sidecar/deliver/retry_policy.h"
+#include "sidecar/deliver/trace_context.h"
 
 namespace headgate {
 
@@ -13,6 +16,22 @@ namespace {
 
 bool is_success(const HttpResponse& response) noexcept {
     return response.failure == HttpFailure::kNone && response.status >= 200 && response.status <= 299;
+}
+
+std::string_view outcome_name(AttemptOutcome outcome) noexcept {
+    switch (outcome) {
+        case AttemptOutcome::kSuccess:
+            return "success";
+        case AttemptOutcome::kRetry:
+            return "retry";
+        case AttemptOutcome::kDead:
+            return "dead";
+        case AttemptOutcome::kCancelled:
+            return "cancelled";
+        case AttemptOutcome::kInterrupted:
+            break;
+    }
+    return "interrupted";
 }
 
 }  // namespace
@@ -107,20 +126,26 @@ AttemptRecord record_unsent(const HeldDelivery& delivery, std::string_view webho
 }
 
 void log_attempt(const AttemptRecord& attempt, const Event& event) {
+    const std::string_view trace = trace_id(event.traceparent);
     spdlog::info(
-        "delivery.attempt delivery={} webhook={} org={} event={} attempt={} status={} error_type={} ms={} "
-        "latency_ms={}",
-        attempt.delivery_id, attempt.webhook_id, attempt.org, event.id, attempt.number, attempt.status_code,
+        "delivery.attempt delivery={} webhook={} org={} event_id={} type={} attempt={} outcome={} status={} "
+        "error_type={} duration_ms={} latency_ms={} trace={}",
+        attempt.delivery_id, attempt.webhook_id, log_value(attempt.org), event.id, log_value(event.type),
+        attempt.number, outcome_name(attempt.outcome), attempt.status_code,
         attempt.error_type.empty() ? "none" : attempt.error_type, attempt.duration_ms,
-        attempt.finished_at - event.created_at);
+        attempt.finished_at - event.created_at, trace.empty() ? "none" : trace);
 }
 
 void count_attempt(const AttemptRecord& attempt, const Event& event, DispatcherCounters& counters) noexcept {
     ++counters.attempts;
+    Measures& measured = measures();
+    add(measured.attempts[status_class(attempt.status_code)][attempt_reason(attempt.error_type)]);
+    measured.attempt_duration.observe_ms(attempt.duration_ms);
     switch (attempt.outcome) {
         case AttemptOutcome::kSuccess:
             ++counters.delivered;
             counters.last_latency_ms = attempt.finished_at - event.created_at;
+            measured.publish_to_success.observe_ms(attempt.finished_at - event.created_at);
             break;
         case AttemptOutcome::kRetry:
             ++counters.failed;
@@ -131,7 +156,10 @@ void count_attempt(const AttemptRecord& attempt, const Event& event, DispatcherC
             ++counters.dead;
             break;
         case AttemptOutcome::kCancelled:
+            add(measured.cancelled);
+            break;
         case AttemptOutcome::kInterrupted:
+            add(measured.interrupted);
             break;
     }
     if (attempt.error_type == failure_name(HttpFailure::kBlockedAddress)) {

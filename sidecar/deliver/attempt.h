@@ -19,6 +19,7 @@ struct Flight {
     std::shared_ptr<const DeliveryTarget> target;  // as it was when the request was made
     std::string request_headers;                   // redacted
     TimeMs started_at = 0;
+    LaneGate::Ticket ticket{};
 };
 
 [[nodiscard]] AttemptRecord record_attempt(const Flight& flight, HttpResponse response, TimeMs now, double random);

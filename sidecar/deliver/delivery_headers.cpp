@@ -9,6 +9,7 @@
 #include "common/limits.h"
 #include "common/problem.h"
 #include "common/rfc3339.h"
+#include "sidecar/deliver/trace_context.h"
 
 namespace headgate {
 
@@ -233,8 +234,8 @@ DeliveryHeaders build_delivery_headers(const DeliveryHeadersInput& input) {
     }
     writer.add("X-Webhook-Event", input.event.type);
     writer.add("X-Webhook-Delivery", input.delivery_id);
-    if (!input.event.traceparent.empty()) {
-        writer.add("traceparent", input.event.traceparent);
+    if (const std::string traceparent = child_traceparent(input.event.traceparent, input.span); !traceparent.empty()) {
+        writer.add("traceparent", traceparent);
     }
     add_style_headers(input, valid, writer);
     for (const auto& [name, value] : input.webhook.headers) {

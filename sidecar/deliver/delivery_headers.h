@@ -55,6 +55,7 @@ struct DeliveryHeadersInput {
     std::string_view body;
     std::string_view user_agent;
     TimeMs now = 0;
+    std::uint64_t span = 0;  // of this attempt: what the endpoint sees as its parent in the event's trace
 };
 [[nodiscard]] DeliveryHeaders build_delivery_headers(const DeliveryHeadersInput& input);
 

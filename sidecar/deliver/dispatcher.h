@@ -43,6 +43,10 @@ struct DispatcherCounters {
     std::atomic<std::int64_t> last_latency_ms{0};
 };
 
+struct BreakerCounts {
+    int closed = 0, open = 0, half_open = 0;
+};
+
 class Dispatcher : public DeliverySink {
  public:
     Dispatcher(boost::asio::any_io_executor executor, DbExecutor& db, DispatcherOptions options);
@@ -65,6 +69,11 @@ class Dispatcher : public DeliverySink {
     [[nodiscard]] bool is_lane_in_use(int lane) const;
     // A webhook or organization changed: its target is read again before the next attempt. Any thread.
     void invalidate(std::string_view webhook_id);
+    // Of the owned lanes' webhooks that have been sent something lately. Event loop only, as is the next one.
+    [[nodiscard]] BreakerCounts breaker_counts() const;
+    // Webhooks of which nothing may be begun now: at their bound of requests, over their rate, throttled, or with a
+    // breaker that is not closed. What of theirs is due waits rightly.
+    [[nodiscard]] std::vector<std::string> held_back() const;
     [[nodiscard]] const DispatcherCounters& counters() const;
     // For the test button: the same guard, bounds and connections.
     [[nodiscard]] HttpClient& http_client();

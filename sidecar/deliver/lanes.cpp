@@ -15,10 +15,6 @@ void Lanes::take_turn(Lane& lane) {
     }
 }
 
-int Lanes::share_of(const Lane& lane) const noexcept {
-    return std::min(lane.target->webhook.max_in_flight, std::max(max_in_flight_ - in_flight_, 1));
-}
-
 void Lanes::push(std::string_view webhook_id, HeldDelivery delivery) {
     Lane* lane = find(webhook_id);
     if (lane == nullptr) {
@@ -40,12 +36,41 @@ void Lanes::finished(Lane& lane) {
 void Lanes::set_target(Lane& lane, std::shared_ptr<const DeliveryTarget> target) {
     lane.target = std::move(target);
     lane.is_loading = false;
+    if (lane.target != nullptr) {
+        lane.gate.configure(lane.target->webhook);
+    }
     take_turn(lane);
 }
 
 void Lanes::loading_failed(Lane& lane) {
     lane.is_loading = false;
     take_turn(lane);
+}
+
+void Lanes::wait(Lane& lane, TimeMs until) {
+    if (lane.waits_until != 0) {
+        waiting_.erase({lane.waits_until, &lane});
+    }
+    lane.waits_until = until;
+    if (until != 0) {
+        waiting_.emplace(until, &lane);
+    } else {
+        take_turn(lane);
+    }
+}
+
+std::optional<TimeMs> Lanes::next_wait() const {
+    return waiting_.empty() ? std::nullopt : std::optional(waiting_.begin()->first);
+}
+
+std::vector<Lane*> Lanes::waited(TimeMs now) {
+    std::vector<Lane*> lanes;
+    while (!waiting_.empty() && waiting_.begin()->first <= now) {
+        lanes.push_back(waiting_.begin()->second);
+        lanes.back()->waits_until = 0;
+        waiting_.erase(waiting_.begin());
+    }
+    return lanes;
 }
 
 std::deque<HeldDelivery> Lanes::drain(Lane& lane) { return std::exchange(lane.queue, {}); }
@@ -55,10 +80,11 @@ Lane* Lanes::find(std::string_view webhook_id) {
     return found == lanes_.end() ? nullptr : found->second.get();
 }
 
-void Lanes::forget_idle(TimeMs before, const std::function<void(const std::string&)>& forgotten) {
+void Lanes::forget_idle(TimeMs before, TimeMs now, const std::function<void(const std::string&)>& forgotten) {
     std::erase_if(lanes_, [&](const auto& entry) {
         const Lane& lane = *entry.second;
         const bool is_idle = lane.queue.empty() && lane.in_flight == 0 && !lane.is_loading && !lane.is_in_turn &&
+                             lane.waits_until == 0 && lane.gate.is_at_rest(now) &&
                              (lane.target == nullptr || lane.target->loaded_at < before);
         if (is_idle) {
             forgotten(entry.first);

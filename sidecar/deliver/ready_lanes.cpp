@@ -14,7 +14,8 @@ namespace {
 
 // Longer than any take-over of a lane; whoever waited so long will not mind another minute.
 constexpr TimeMs kOverdueMs = 5 * 60'000;
-constexpr TimeMs kSpreadMs = 60'000;
+// A minute, and what writing the times of very many may take, while which none is sent.
+constexpr TimeMs kSpreadMs = 75'000;
 
 }  // namespace
 

@@ -5,11 +5,12 @@
 
 #include <algorithm>
 #include <iterator>
+#include <optional>
 #include <span>
 #include <utility>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/deliver/attempt.h"
-#include "sidecar/io/failpoint.h"
 #include "sidecar/store/lane.h"
 
 namespace headgate {
@@ -46,7 +47,7 @@ Result<void> claim_due(Store& store, const StoreRound& round, StoreRound::Outcom
         if (!claimed) {
             return tl::unexpected<Error>(std::move(claimed.error()));
         }
-        round.quota->finish_claim(*claimed, claim_max);
+        round.quota->finish_claim(*claimed, claim_max, round.now);
         outcome.claimed = std::move(*claimed);
         for (ClaimedDelivery& delivery : outcome.claimed) {
             delivery.lane_epoch = epochs[static_cast<std::size_t>(lane_of(delivery.webhook_id))];
@@ -103,6 +104,38 @@ Result<void> write_results(const RecordAttempts& record_attempts, ResultBatch& b
 Result<StoreRound::Outcome> StoreRound::operator()(Store& store) const {
     const std::size_t already_written = results->written;
     Outcome outcome;
+    std::optional<Error> refused;
+    auto done = store.together([&]() -> Result<void> {
+        auto written = write_all(store, outcome);
+        const bool is_hungry = written && (*written > 0 || quota->wants_claim());
+        if (written && (claim == Claim::kYes || (claim == Claim::kIfHungry && is_hungry))) {
+            if (auto claimed = claim_due(store, *this, outcome); !claimed) {
+                refused = std::move(claimed.error());
+            }
+        } else if (!written) {
+            refused = std::move(written.error());
+        }
+        return {};  // what was written stays, whatever became of the rest
+    });
+    if (!done) {
+        results->written = already_written;
+        quota->undo_claim(outcome.claimed);
+        return tl::unexpected<Error>(std::move(done.error()));
+    }
+    if (results->written > already_written) {
+        failpoint("after_record_before_release");
+    }
+    for (std::size_t i = already_written; i < results->written; ++i) {
+        const AttemptRecord& record = results->records[i];
+        quota->add_bytes(record.webhook_id, -bytes_of(record));
+    }
+    if (refused) {
+        return tl::unexpected<Error>(std::move(*refused));
+    }
+    return outcome;
+}
+
+Result<std::size_t> StoreRound::write_all(Store& store, Outcome& outcome) const {
     std::size_t released = 0;
     const std::vector<std::int64_t> epochs = claim_epochs(results->records);
     auto written = write_results(
@@ -123,24 +156,10 @@ Result<StoreRound::Outcome> StoreRound::operator()(Store& store) const {
             return recorded;
         },
         *results);
-    if (results->written > already_written) {
-        HEADGATE_FAILPOINT("after_record_before_release");
-    }
-    for (std::size_t i = already_written; i < results->written; ++i) {
-        const AttemptRecord& record = results->records[i];
-        quota->add_bytes(record.webhook_id, -bytes_of(record));
-        quota->give_back(record.webhook_id);
-    }
     if (!written) {
         return tl::unexpected<Error>(std::move(written.error()));
     }
-    const bool is_hungry = released > 0 || quota->wants_claim();
-    if (claim == Claim::kYes || (claim == Claim::kIfHungry && is_hungry)) {
-        if (auto claimed = claim_due(store, *this, outcome); !claimed) {
-            return tl::unexpected<Error>(std::move(claimed.error()));
-        }
-    }
-    return outcome;
+    return released;
 }
 
 }  // namespace headgate

@@ -46,9 +46,13 @@ struct StoreRound {
     Claim claim = Claim::kNo;
     TimeMs now = 0;
 
-    // First the results, then, with the room that they gave back, a claim. After an error the results
-    // are written if `results->written` says so.
+    // First the results, then, with what they released, a claim: one transaction where the store can. After an error
+    // the results are written if `results->written` says so.
     Result<Outcome> operator()(Store& store) const;
+
+ private:
+    // Returns how many deliveries are due now that waited for one of these results.
+    Result<std::size_t> write_all(Store& store, Outcome& outcome) const;
 };
 
 }  // namespace headgate

@@ -1,7 +1,7 @@
 // The ingest loop: read, persist, hand on, acknowledge. Input: the streams. Output: the store's rows,
 // and deliveries for the dispatcher (deliver/dispatcher.h).
 //
-// One connection reads and may block, a second acknowledges. The acknowledgement of a batch is
+// One connection reads and may block, another acknowledges. The acknowledgement of a batch is
 // written while the next one is read; a second acknowledgement waits for the first. Whatever fails
 // between leaves entries pending: they are read again from 0, found as duplicates, and acknowledged.
 #include "sidecar/ingest/ingest.h"
@@ -18,10 +18,11 @@
 
 #include "common/limits.h"
 #include "common/resp.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/measures.h"
 #include "sidecar/ingest/ingest_batch.h"
 #include "sidecar/ingest/stream_reader.h"
-#include "sidecar/io/failpoint.h"
 #include "sidecar/io/wall_clock.h"
 
 namespace headgate {
@@ -38,33 +39,11 @@ constexpr milliseconds kBlock{1000};
 constexpr milliseconds kCommandTimeout{3000};
 constexpr milliseconds kBackoffMin{100};
 constexpr milliseconds kBackoffMax{2000};
-constexpr milliseconds kForeignPollInterval{50};
 
 std::vector<std::string> all_shard_keys(const IngestOptions& options) {
     std::vector<std::string> keys;
     for (int shard = 0; shard < options.shards; shard++) keys.push_back(stream_key(options.key_prefix, shard));
     return keys;
-}
-
-bool is_at_or_after(const StreamPosition& a, const StreamPosition& b) {
-    return std::pair(a.ms, a.seq) >= std::pair(b.ms, b.seq);
-}
-
-// The value that follows `name` in a flat list of names and values, or null.
-const redisReply* member(const redisReply& list, std::string_view name) {
-    for (std::size_t i = 0; i + 1 < list.elements; i += 2) {
-        const redisReply& candidate = *list.element[i];
-        if (std::string_view(candidate.str, candidate.len) == name) return list.element[i + 1];
-    }
-    return nullptr;
-}
-
-StreamPosition position_of(const redisReply* id) {
-    StreamPosition position;
-    if (id != nullptr && id->str != nullptr) {
-        (void)parse_stream_id({id->str, static_cast<std::size_t>(id->len)}, position.ms, position.seq);
-    }
-    return position;
 }
 
 }  // namespace
@@ -79,12 +58,15 @@ struct Ingest::Impl {
           options(std::move(options_in)),
           keys(all_shard_keys(options)),
           owned(options.owned),
-          read_redis(executor, options.redis, kCommandTimeout),
-          ack_redis(executor, options.redis, kCommandTimeout),
-          reader(read_redis),
+          link(options.link ? options.link : make_redis_link(executor, options.redis, kCommandTimeout)),
+          server(options.link ? options.server : link->server_of(keys.front())),
+          read_redis(link->connect(server, kCommandTimeout)),
+          reader(*read_redis),
           window({}, options.reply_bytes_max),
           count(read_count(0)),
-          persisted(keys.size()),
+          catch_up(options.catch_up
+                       ? options.catch_up
+                       : std::make_shared<CatchUp>(executor, link, options.key_prefix, options.shards, options.owned)),
           pause(executor),
           shards_changed(executor),
           ack_pause(executor),
@@ -101,18 +83,20 @@ struct Ingest::Impl {
     // Whose epochs what was read, and what is acknowledged, belongs to; null: nothing is.
     OwnedPartsPtr taking, acknowledging;
     steady_clock::time_point next_pending_look;
-    RedisClient read_redis, ack_redis;
+    std::shared_ptr<RedisLink> link;
+    std::string server;
+    std::unique_ptr<RedisClient> read_redis;
     StreamReader reader;
     ReadWindow window;
     ReadCount count;
-    std::vector<StreamPosition> persisted;  // the newest of each shard
+    std::shared_ptr<CatchUp> catch_up;  // that of options, or our own
     IngestCounters counters;
     bool stopping = false;
     bool ack_running = false;
+    bool is_elsewhere = false;
     milliseconds backoff = kBackoffMin;
     asio::steady_timer pause, shards_changed, ack_pause;
-    asio::steady_timer ack_ended;              // cancelled to wake who waits
-    std::vector<asio::steady_timer*> waiting;  // of wait_until_caught_up, on its callers' stacks
+    asio::steady_timer ack_ended;  // cancelled to wake who waits
 
     // Grows from 100 ms to 2 s until something succeeds.
     asio::awaitable<void> wait_backoff() {
@@ -126,19 +110,30 @@ struct Ingest::Impl {
     asio::awaitable<void> run() {
         ReadFrom from = ReadFrom::kPending;
         while (!stopping) {
+            if (is_elsewhere) co_await wait_backoff();
+            if (stopping) break;
             if (take_up_shards() || steady_clock::now() >= next_pending_look) from = look_for_pending();
             if (window.keys().empty()) {
                 co_await wait_for_shards();
                 continue;
             }
             // The same entries are pending until they are acknowledged.
-            if (from == ReadFrom::kPending) co_await wait_for_ack();
+            if (from == ReadFrom::kPending && ack_running) {
+                co_await wait_for_ack();
+                continue;
+            }
             // Nothing is waited for while there are more streams to ask.
             milliseconds block = window.is_whole() ? kBlock : milliseconds(0);
             taking = owned;
-            Result<ReadReply> read = co_await reader.read(window.keys(), from, count.per_stream(), block);
+            Result<ReadReply> read;
+            if (is_elsewhere) {
+                read = co_await read_elsewhere(from);
+            } else {
+                read = co_await reader.read(window.keys(), from, count.per_stream(), block);
+            }
             if (stopping) break;
             if (!read) {
+                link->heard("", server);
                 // Entries of a reply that was cut are ours and pending.
                 from = look_for_pending();
                 bool is_cut = read.error().code == ErrorCode::kTooLarge;
@@ -153,7 +148,11 @@ struct Ingest::Impl {
                 co_await create_groups();
                 continue;
             }
+            is_elsewhere = false;
             if (read->status == ReadStatus::kRefused) {
+                is_elsewhere = read->error.starts_with("ASK ");
+                if (is_elsewhere) continue;
+                link->heard(read->error, server);
                 spdlog::error("ingest.read_refused error={} retry_ms={}", log_value(read->error), backoff.count());
                 co_await wait_backoff();
                 continue;
@@ -179,8 +178,7 @@ struct Ingest::Impl {
         }
         count = read_count(ours.size());
         window = ReadWindow(std::move(ours), options.reply_bytes_max);
-        read_redis.set_reply_bytes_max(window.reply_bytes_max());
-        wake_waiting();
+        read_redis->set_reply_bytes_max(window.reply_bytes_max());
         return true;
     }
 
@@ -199,6 +197,7 @@ struct Ingest::Impl {
 
     void follow(OwnedPartsPtr now_owned) {
         owned = std::move(now_owned);
+        if (!options.catch_up) catch_up->follow(owned);
         shards_changed.cancel();
     }
 
@@ -207,6 +206,16 @@ struct Ingest::Impl {
             return parts != nullptr && parts->shard_epochs[static_cast<std::size_t>(shard)] != 0;
         };
         return is_of(taking) || is_of(acknowledging);
+    }
+
+    // ---- reading, persisting -----------------------------------------------------------------
+
+    // The stream is on its way to another server of a cluster, and the connection that may block is with the old one:
+    // asked without blocking, where it is now, until it has arrived.
+    asio::awaitable<Result<ReadReply>> read_elsewhere(ReadFrom from) {
+        std::string command = xreadgroup_command(window.keys(), from, count.per_stream(), milliseconds(0));
+        auto replies = co_await link->send(window.keys().front(), std::move(command), 1);
+        co_return read_reply(std::move(replies));
     }
 
     ReadFrom look_for_pending() {
@@ -218,13 +227,13 @@ struct Ingest::Impl {
     void ask_for_less() {
         if (count.per_stream() == 1) window.reply_was_too_large();
         count.reply_was_too_large();
-        read_redis.set_reply_bytes_max(window.reply_bytes_max());
+        read_redis->set_reply_bytes_max(window.reply_bytes_max());
     }
 
     // A read of new entries gave so many bytes.
     void ask_next(std::size_t reply_bytes) {
         window.advance(reply_bytes);
-        read_redis.set_reply_bytes_max(window.reply_bytes_max());
+        read_redis->set_reply_bytes_max(window.reply_bytes_max());
     }
 
     // Persists and hands on what was read; returns from where to read next.
@@ -239,7 +248,7 @@ struct Ingest::Impl {
         if (!decoded) {
             spdlog::error("ingest.reply_malformed error={} retry_ms={}", log_value(decoded.error().message),
                           backoff.count());
-            read_redis.close();
+            read_redis->close();
             co_await wait_backoff();
             co_return look_for_pending();
         }
@@ -257,7 +266,7 @@ struct Ingest::Impl {
         counters.oldest_undrained_ms = filled > 0 || !window.is_whole() ? batch->newest_at : 0;
         if (window.is_whole()) count.observe(batch->reply_bytes, batch->entries, filled);
         if (from == ReadFrom::kNew) ask_next(batch->reply_bytes);
-        HEADGATE_FAILPOINT("after_commit_before_ack");
+        failpoint("after_commit_before_ack");
         co_await wait_for_ack();
         ack_running = true;
         acknowledging = taking;
@@ -279,9 +288,12 @@ struct Ingest::Impl {
                 if (!now->is_valid()) return late;
                 OwnedParts parts = *now;
                 parts.shard_epochs = read_as->shard_epochs;
+                failpoint("lease_lost_mid_batch");
                 return persist_batch(store, matcher, sink, *batch, parts, wall_clock_ms(), on_internal);
             };
+            const auto began = steady_clock::now();
             Result<PersistProgress> done = co_await db.run(std::move(work));
+            measures().persist.observe_since(began);
             if (!done) {  // out of memory, most likely
                 done = PersistProgress{};
                 done->error = Error{ErrorCode::kUnavailable, "the store's thread failed"};
@@ -296,9 +308,12 @@ struct Ingest::Impl {
             if (!done->error) {
                 note_persisted(*batch);
                 backoff = kBackoffMin;
-                spdlog::debug("ingest.batch entries={} new={} duplicates={} claimed={} queued={} bytes={}",
-                              batch->entries, done->events_new, done->duplicates, claimed, done->unclaimed,
-                              batch->reply_bytes);
+                auto taken = std::chrono::duration_cast<milliseconds>(steady_clock::now() - began);
+                spdlog::info(
+                    "ingest.batch entries={} new={} duplicates={} quarantined={} claimed={} queued={} shards={} "
+                    "reply_bytes={} duration_ms={}",
+                    batch->entries, done->events_new, done->duplicates, done->quarantined, claimed, done->unclaimed,
+                    batch->shards.size(), batch->reply_bytes, taken.count());
                 co_return true;
             }
             counters.persist_errors++;
@@ -306,6 +321,7 @@ struct Ingest::Impl {
             spdlog::error("ingest.persist_failed error={} entries={} retry_ms={}", log_value(done->error->message),
                           batch->entries, backoff.count());
             bool is_lost = done->error->code == ErrorCode::kLeaseLost;
+            if (is_lost) failpoint("after_refused_write");
             if (is_lost && options.on_lease_lost) options.on_lease_lost();
             co_await wait_backoff();
             if (is_lost) co_return false;  // what is still ours of it is pending, and read again
@@ -314,11 +330,8 @@ struct Ingest::Impl {
     }
 
     void note_persisted(const IngestBatch& batch) {
-        for (const auto& shard : batch.shards) {
-            StreamPosition& newest = persisted[static_cast<std::size_t>(shard.shard)];
-            if (is_at_or_after(shard.last, newest)) newest = shard.last;
-        }
-        wake_waiting();
+        for (const auto& shard : batch.shards) catch_up->note_persisted(shard.last);
+        catch_up->wake();
     }
 
     // Until Redis has done it, or ingest stops.
@@ -332,20 +345,21 @@ struct Ingest::Impl {
             boost::system::error_code ignored;
             co_await ack_pause.async_wait(redirect_error(use_awaitable, ignored));
         }
-        HEADGATE_FAILPOINT("after_ack_before_accept");
+        failpoint("after_ack_before_accept");
         ack_running = false;
         acknowledging = nullptr;
         ack_ended.cancel();
     }
 
     asio::awaitable<bool> try_acknowledge(std::shared_ptr<const IngestBatch> batch) {
-        auto replies = co_await ack_redis.send(ack_commands(*batch, keys), kRepliesPerAck * batch->shards.size());
-        if (!replies) {
-            spdlog::warn("ingest.ack_failed error={}", log_value(replies.error().message));
-            co_return false;
-        }
-        for (std::size_t i = kRepliesPerAck - 1; i < replies->size(); i += kRepliesPerAck) {
-            const redisReply& exec = *(*replies)[i];
+        std::vector<RedisCommands> commands = ack_commands(*batch, keys);
+        auto acknowledged = co_await link->send_each(std::move(commands));
+        for (const Result<RedisReplies>& replies : acknowledged) {
+            if (!replies) {
+                spdlog::warn("ingest.ack_failed error={}", log_value(replies.error().message));
+                co_return false;
+            }
+            const redisReply& exec = *replies->back();
             if (exec.type == REDIS_REPLY_ARRAY) continue;
             spdlog::warn("ingest.ack_refused error={}",
                          log_value(exec.str != nullptr ? exec.str : "EXEC was discarded"));
@@ -364,136 +378,23 @@ struct Ingest::Impl {
 
     // At id 0, so that nothing published before is passed over. A group that exists stays as it is.
     asio::awaitable<void> create_groups() {
-        std::string commands;
-        RespWriter writer(commands);
-        const std::vector<std::string> missing = window.keys();
-        for (const std::string& key : missing) writer.command("XGROUP", "CREATE", key, kConsumerGroup, "0", "MKSTREAM");
-        auto replies = co_await read_redis.send(std::move(commands), missing.size());
-        std::string error = replies ? "" : replies.error().message;
-        if (replies) {
-            for (const RedisReplyPtr& reply : *replies) {
-                if (reply->type != REDIS_REPLY_ERROR) continue;
-                std::string_view text(reply->str, reply->len);
-                if (!text.starts_with("BUSYGROUP")) error = text;
-            }
+        std::vector<RedisCommands> commands;
+        for (const std::string& key : window.keys()) {
+            RedisCommands& create = commands.emplace_back(RedisCommands{key, {}, 1});
+            RespWriter(create.bytes).command("XGROUP", "CREATE", key, kConsumerGroup, "0", "MKSTREAM");
+        }
+        auto created = co_await link->send_each(std::move(commands));
+        std::string error;
+        for (const Result<RedisReplies>& replies : created) {
+            std::string_view refusal = replies ? error_text(*replies->front()) : replies.error().message;
+            if (!refusal.empty() && !refusal.starts_with("BUSYGROUP")) error = refusal;
         }
         if (error.empty()) {
-            spdlog::info("ingest.groups_created shards={}", missing.size());
+            spdlog::info("ingest.groups_created shards={}", created.size());
             co_return;
         }
         spdlog::warn("ingest.groups_failed error={} retry_ms={}", log_value(error), backoff.count());
         co_await wait_backoff();
-    }
-
-    // ---- waiting for what was published before -----------------------------------------------
-
-    // Shards that have entries the store may not have yet, with their newest id.
-    asio::awaitable<Result<std::vector<StreamPosition>>> undrained() {
-        std::string commands;
-        RespWriter lengths(commands);
-        for (const std::string& key : keys) lengths.command("XLEN", key);
-        auto counted = co_await ack_redis.send(std::move(commands), keys.size());
-        if (!counted) co_return tl::unexpected<Error>(counted.error());
-
-        // Entries are deleted only after they were persisted: an empty stream needs no second look.
-        std::vector<StreamPosition> behind;
-        for (std::size_t shard = 0; shard < keys.size(); shard++) {
-            const redisReply& length = *(*counted)[shard];
-            if (length.type != REDIS_REPLY_INTEGER) co_return refused(length);
-            if (length.integer > 0) behind.push_back({static_cast<int>(shard), 0, 0});
-        }
-        if (behind.empty()) co_return behind;
-        commands.clear();
-        RespWriter infos(commands);
-        for (const StreamPosition& stream : behind) {
-            const std::string& key = keys[static_cast<std::size_t>(stream.shard)];
-            infos.command("XINFO", "STREAM", key);
-            infos.command("XINFO", "GROUPS", key);
-        }
-        auto replies = co_await ack_redis.send(std::move(commands), 2 * behind.size());
-        if (!replies) co_return tl::unexpected<Error>(replies.error());
-        std::vector<StreamPosition> targets;
-        for (std::size_t i = 0; i < behind.size(); i++) {
-            const redisReply& stream = *(*replies)[2 * i];
-            const redisReply& groups = *(*replies)[2 * i + 1];
-            if (stream.type != REDIS_REPLY_ARRAY) co_return refused(stream);
-            StreamPosition newest = position_of(member(stream, "last-generated-id"));
-            newest.shard = behind[i].shard;
-            if (!is_all_acknowledged(groups, newest)) targets.push_back(newest);
-        }
-        co_return targets;
-    }
-
-    static tl::unexpected<Error> refused(const redisReply& reply) {
-        return fail(ErrorCode::kUnavailable, reply.str != nullptr ? reply.str : "Redis answered another type");
-    }
-
-    // Entries that were acknowledged but, against our habit, not deleted: persisted by an earlier process.
-    static bool is_all_acknowledged(const redisReply& groups, const StreamPosition& newest) {
-        for (std::size_t i = 0; i < groups.elements; i++) {
-            const redisReply* name = member(*groups.element[i], "name");
-            if (name == nullptr || std::string_view(name->str, name->len) != kConsumerGroup) continue;
-            const redisReply* pending = member(*groups.element[i], "pending");
-            return pending != nullptr && pending->integer == 0 &&
-                   is_at_or_after(position_of(member(*groups.element[i], "last-delivered-id")), newest);
-        }
-        return false;
-    }
-
-    asio::awaitable<bool> wait_until_caught_up(milliseconds timeout) {
-        steady_clock::time_point deadline = steady_clock::now() + timeout;
-        auto found = co_await undrained();
-        if (!found) co_return false;
-        std::vector<StreamPosition> targets = std::move(*found);
-        auto is_there = [this](const StreamPosition& target) {
-            return is_at_or_after(persisted[static_cast<std::size_t>(target.shard)], target);
-        };
-        auto is_foreign = [this](const StreamPosition& target) {
-            return reading.empty() || reading[static_cast<std::size_t>(target.shard)] == 0;
-        };
-        for (;;) {
-            std::erase_if(targets, is_there);
-            if (targets.empty()) co_return true;
-            auto now = steady_clock::now();
-            if (stopping || now >= deadline) co_return false;
-            bool has_foreign = std::any_of(targets.begin(), targets.end(), is_foreign);
-            asio::steady_timer own(executor, has_foreign ? std::min(now + kForeignPollInterval, deadline) : deadline);
-            boost::system::error_code ignored;
-            waiting.push_back(&own);
-            co_await own.async_wait(redirect_error(use_awaitable, ignored));
-            waiting.erase(std::find(waiting.begin(), waiting.end(), &own));
-            if (has_foreign) {
-                // What another instance has persisted shows in Redis alone: it is no longer there.
-                auto left = co_await oldest_left();
-                if (!left) co_return false;
-                std::erase_if(targets, [&](const StreamPosition& target) {
-                    const StreamPosition& oldest = (*left)[static_cast<std::size_t>(target.shard)];
-                    return !is_at_or_after(target, oldest);
-                });
-            }
-        }
-    }
-
-    // By shard, the oldest entry in the stream; of an empty one, later than any.
-    asio::awaitable<Result<std::vector<StreamPosition>>> oldest_left() {
-        std::string commands;
-        RespWriter writer(commands);
-        for (const std::string& key : keys) writer.command("XINFO", "STREAM", key);
-        auto replies = co_await ack_redis.send(std::move(commands), keys.size());
-        if (!replies) co_return tl::unexpected<Error>(replies.error());
-        std::vector<StreamPosition> oldest(keys.size());
-        for (std::size_t shard = 0; shard < keys.size(); shard++) {
-            const redisReply& stream = *(*replies)[shard];
-            const redisReply* first = stream.type == REDIS_REPLY_ARRAY ? member(stream, "first-entry") : nullptr;
-            bool has_entry = first != nullptr && first->type == REDIS_REPLY_ARRAY && first->elements == 2;
-            oldest[shard].ms = UINT64_MAX;
-            if (has_entry) oldest[shard] = position_of(first->element[0]);
-        }
-        co_return oldest;
-    }
-
-    void wake_waiting() {
-        for (asio::steady_timer* timer : waiting) timer->cancel();
     }
 
     void stop() {
@@ -501,8 +402,8 @@ struct Ingest::Impl {
         pause.cancel();
         shards_changed.cancel();
         ack_pause.cancel();
-        wake_waiting();
-        read_redis.close();
+        if (!options.catch_up) catch_up->stop();
+        read_redis->close();
     }
 };
 
@@ -517,8 +418,6 @@ void Ingest::stop() { impl_->stop(); }
 void Ingest::follow(OwnedPartsPtr owned) { impl_->follow(std::move(owned)); }
 bool Ingest::is_shard_in_use(int shard) const { return impl_->is_shard_in_use(shard); }
 const IngestCounters& Ingest::counters() const { return impl_->counters; }
-asio::awaitable<bool> Ingest::wait_until_caught_up(milliseconds timeout) {
-    return impl_->wait_until_caught_up(timeout);
-}
+asio::awaitable<bool> Ingest::wait_until_caught_up(milliseconds timeout) { return impl_->catch_up->wait(timeout); }
 
 }  // namespace headgate

@@ -1,5 +1,6 @@
 // Stage 1: streams -> store. Reads the owned shards, persists each batch in one transaction, and
-// only then acknowledges and deletes it (XACK and XDEL in one MULTI). Next file: ingest_batch.h.
+// only then acknowledges and deletes it (XACK and XDEL in one MULTI). Next file: ingest_batch.h. How many
+// of these there are, and which shards each reads: ingest_groups.h.
 #pragma once
 
 #include <atomic>
@@ -11,14 +12,19 @@
 #include <string>
 #include <vector>
 
+#include "sidecar/ingest/catch_up.h"
 #include "sidecar/io/db_executor.h"
-#include "sidecar/io/redis_client.h"
+#include "sidecar/io/redis_link.h"
 #include "sidecar/store/owned_parts.h"
 
 namespace headgate {
 
 struct IngestOptions {
     RedisAddress redis;
+    // Where acknowledgements go, when it is shared with other readers, and the server of it that is read from.
+    std::shared_ptr<RedisLink> link;
+    std::string server;
+    std::shared_ptr<CatchUp> catch_up;  // told of what is persisted, when it is shared: then with the link
     std::string key_prefix = "headgate:";
     int shards = 8;
     OwnedPartsPtr owned;          // the shards to read, until follow() says otherwise

@@ -243,11 +243,12 @@ Result<IngestBatch> decode_batch(std::shared_ptr<const redisReply> reply, const 
     return batch;
 }
 
-std::string ack_commands(const IngestBatch& batch, const std::vector<std::string>& keys) {
-    std::string commands;
-    RespWriter writer(commands);
+std::vector<RedisCommands> ack_commands(const IngestBatch& batch, const std::vector<std::string>& keys) {
+    std::vector<RedisCommands> all;
     for (const IngestBatch::Shard& shard : batch.shards) {
         const std::string& key = keys[static_cast<std::size_t>(shard.shard)];
+        RedisCommands& commands = all.emplace_back(RedisCommands{key, {}, kRepliesPerAck});
+        RespWriter writer(commands.bytes);
         writer.command("MULTI");
         writer.array(3 + shard.ids.size()).bulk("XACK").bulk(key).bulk(kConsumerGroup);
         for (std::string_view id : shard.ids) writer.bulk(id);
@@ -255,7 +256,7 @@ std::string ack_commands(const IngestBatch& batch, const std::vector<std::string
         for (std::string_view id : shard.ids) writer.bulk(id);
         writer.command("EXEC");
     }
-    return commands;
+    return all;
 }
 
 PersistProgress persist_batch(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink, const IngestBatch& batch,

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "sidecar/ingest/ingest.h"
+#include "sidecar/io/redis_link.h"
 #include "sidecar/store/store.h"
 
 namespace headgate {
@@ -39,7 +40,7 @@ struct IngestBatch {
 // Per shard MULTI, XACK, XDEL, EXEC: apart, a cut between the two would leave an entry that nothing
 // ever reads again. kRepliesPerAck replies for each shard.
 inline constexpr std::size_t kRepliesPerAck = 4;
-[[nodiscard]] std::string ack_commands(const IngestBatch& batch, const std::vector<std::string>& keys);
+[[nodiscard]] std::vector<RedisCommands> ack_commands(const IngestBatch& batch, const std::vector<std::string>& keys);
 
 // What became of a batch. With an error part of it may have been committed: that part's deliveries
 // are here and must be handed on; persisting the batch again finds its events as duplicates.

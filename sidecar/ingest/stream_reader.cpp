@@ -94,21 +94,26 @@ std::string xreadgroup_command(const std::vector<std::string>& keys, ReadFrom fr
 
 boost::asio::awaitable<Result<ReadReply>> StreamReader::read(const std::vector<std::string>& keys, ReadFrom from,
                                                              std::size_t count, std::chrono::milliseconds block) {
-    auto replies = co_await redis_.send(xreadgroup_command(keys, from, count, block), 1, block + kReplyMargin);
-    if (!replies) co_return tl::unexpected<Error>(replies.error());
+    std::string command = xreadgroup_command(keys, from, count, block);
+    auto replies = co_await redis_.send(std::move(command), 1, block + kReplyMargin);
+    co_return read_reply(std::move(replies));
+}
+
+Result<ReadReply> read_reply(Result<RedisReplies> replies) {
+    if (!replies) return tl::unexpected<Error>(replies.error());
     RedisReplyPtr reply = std::move(replies->front());
-    if (reply->type == REDIS_REPLY_NIL) co_return ReadReply{};
+    if (reply->type == REDIS_REPLY_NIL) return ReadReply{};
     if (reply->type == REDIS_REPLY_ERROR) {
         std::string error(reply->str, reply->len);
         // UNBLOCKED: the stream was deleted while the read waited for it.
         bool no_group = error.starts_with("NOGROUP") || error.starts_with("UNBLOCKED");
-        co_return ReadReply{no_group ? ReadStatus::kNoGroup : ReadStatus::kRefused, nullptr, std::move(error)};
+        return ReadReply{no_group ? ReadStatus::kNoGroup : ReadStatus::kRefused, nullptr, std::move(error)};
     }
     if (reply->type != REDIS_REPLY_ARRAY) {
-        co_return ReadReply{ReadStatus::kRefused, nullptr, "XREADGROUP answered something that is no array"};
+        return ReadReply{ReadStatus::kRefused, nullptr, "XREADGROUP answered something that is no array"};
     }
     std::shared_ptr<redisReply> shared(reply.release(), RedisReplyDeleter());
-    co_return ReadReply{ReadStatus::kEntries, std::move(shared), {}};
+    return ReadReply{ReadStatus::kEntries, std::move(shared), {}};
 }
 
 bool parse_stream_id(std::string_view text, std::uint64_t& ms, std::uint64_t& seq) noexcept {

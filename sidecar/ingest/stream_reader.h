@@ -77,6 +77,9 @@ class StreamReader {
     RedisClient& redis_;
 };
 
+// What an XREADGROUP was answered.
+[[nodiscard]] Result<ReadReply> read_reply(Result<RedisReplies> replies);
+
 [[nodiscard]] std::string xreadgroup_command(const std::vector<std::string>& keys, ReadFrom from, std::size_t count,
                                              std::chrono::milliseconds block);
 // "<ms>-<seq>"; false when it is none.

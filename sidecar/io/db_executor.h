@@ -9,11 +9,13 @@
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <chrono>
 #include <exception>
 #include <memory>
 #include <type_traits>
 #include <utility>
 
+#include "sidecar/base/measures.h"
 #include "sidecar/store/store.h"
 
 namespace headgate {
@@ -33,10 +35,12 @@ class DbExecutor {
         using R = std::invoke_result_t<Work&, Store&>;
         co_return co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>&, void(R)>(
             [this](auto handler, Work moved_work) {
+                auto asked_at = std::chrono::steady_clock::now();
                 auto executor = boost::asio::prefer(boost::asio::get_associated_executor(handler),
                                                     boost::asio::execution::outstanding_work.tracked);
-                boost::asio::post(pool_, [this, executor, handler = std::move(handler),
+                boost::asio::post(pool_, [this, asked_at, executor, handler = std::move(handler),
                                           moved_work = std::move(moved_work)]() mutable {
+                    measures().store_wait.observe_since(asked_at);
                     R result = guarded<R>(moved_work);
                     boost::asio::post(executor, [handler = std::move(handler), result = std::move(result)]() mutable {
                         std::move(handler)(std::move(result));
@@ -51,9 +55,15 @@ class DbExecutor {
  private:
     template <typename R, typename Work>
     R guarded(Work& work) {
+        auto began = std::chrono::steady_clock::now();
         try {
-            return work(*store_);
+            R result = work(*store_);
+            measures().store_work.observe_since(began);
+            if (!result) add(measures().store_errors);
+            return result;
         } catch (const std::exception& failure) {
+            measures().store_work.observe_since(began);
+            add(measures().store_errors);
             return fail(ErrorCode::kInternal, failure.what());
         }
     }

@@ -141,7 +141,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
         auto where = parse_host_port(options.listen);
         if (!where)
             return fail(ErrorCode::kInvalidArgument,
-                        "http.listen: \"" + options.listen + "\" is neither host:port nor unix:/path");
+                        options.setting + ": \"" + options.listen + "\" is neither host:port nor unix:/path");
         error_code ec;
         asio::ip::tcp::resolver resolver(executor);
         std::string host = where->host == "*" ? "0.0.0.0" : where->host;
@@ -165,7 +165,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
         try {
             endpoint.path(path);
         } catch (const std::exception&) {
-            return fail(ErrorCode::kInvalidArgument, "http.listen: the socket path is too long: " + path);
+            return fail(ErrorCode::kInvalidArgument, options.setting + ": the socket path is too long: " + path);
         }
         // A socket file that nobody answers is left over from a process that died.
         struct stat status {};
@@ -174,7 +174,7 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
             probe.connect(endpoint, ec);
             if (!ec)
                 return fail(ErrorCode::kConflict,
-                            options.listen + " is served by another process; stop it, or set http.listen");
+                            options.listen + " is served by another process; stop it, or set " + options.setting);
             unlink(path.c_str());
         }
         local.open(endpoint.protocol(), ec);
@@ -186,8 +186,8 @@ struct HttpServer::Impl : std::enable_shared_from_this<HttpServer::Impl> {
     }
 
     Result<std::string> failed(std::string_view what, const error_code& ec) const {
-        return fail(ErrorCode::kUnavailable, "http.listen: " + std::string(what) + " " + options.listen + ": " +
-                                                 ec.message() + "; choose another address with http.listen");
+        return fail(ErrorCode::kUnavailable, options.setting + ": " + std::string(what) + " " + options.listen + ": " +
+                                                 ec.message() + "; choose another address with " + options.setting);
     }
 
     asio::awaitable<void> run() {

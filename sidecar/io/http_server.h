@@ -43,7 +43,8 @@ struct ServerResponse {
 };
 
 struct HttpServerOptions {
-    std::string listen;  // host:port (port 0: one that is free) or unix:/path
+    std::string listen;                   // host:port (port 0: one that is free) or unix:/path
+    std::string setting = "http.listen";  // what the operator called it
     std::size_t header_bytes_max = limits::kApiHeaderBytesMax;
     std::size_t body_bytes_max = limits::kApiBodyBytesMax;
     int connections_max = 256;

@@ -1,26 +1,27 @@
 // A pipelined RESP2 connection on Asio; see redis_client.h.
 //
-// One coroutine (`drive`) lives for each connection: it connects, introduces itself (AUTH, SELECT),
+// One coroutine (`drive`) lives for each connection: it connects, introduces itself (AUTH, SELECT, ROLE),
 // then reads until the connection ends. A second one writes what is queued. Callers wait on a timer
 // of their own that is also their deadline. All of it runs on the client's executor.
 #include "sidecar/io/redis_client.h"
 
 #include <hiredis/hiredis.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/connect.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/generic/stream_protocol.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <boost/asio/write.hpp>
 #include <deque>
 #include <optional>
 
+#include "common/redis_reply.h"
+#include "common/redis_topology.h"
 #include "common/resp.h"
+#include "sidecar/base/measures.h"
+#include "sidecar/io/redis_sentinel.h"
+#include "sidecar/io/redis_socket.h"
 
 namespace headgate {
 
@@ -71,6 +72,10 @@ ReaderPtr make_reader() {
 
 }  // namespace
 
+std::string_view error_text(const redisReply& reply) noexcept {
+    return reply.type == REDIS_REPLY_ERROR ? redis::text_of(&reply) : std::string_view();
+}
+
 void RedisReplyDeleter::operator()(redisReply* reply) const noexcept { freeReplyObject(reply); }
 
 struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
@@ -80,7 +85,7 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
             : timer(executor, timeout), wanted(wanted) {}
         asio::steady_timer timer;
         std::size_t wanted;
-        std::vector<RedisReplyPtr> replies;
+        RedisReplies replies;
         std::optional<Error> error;
         bool done = false;
         void finish() {
@@ -89,13 +94,11 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
         }
     };
     using WaiterPtr = std::shared_ptr<Waiter>;
-    using Socket = asio::generic::stream_protocol::socket;
 
     // One socket's life. Coroutines of an older one notice that they are no longer the current one.
     struct Connection {
-        explicit Connection(const asio::any_io_executor& executor) : socket(executor), reader(make_reader()) {}
-        Socket socket;
-        ReaderPtr reader;
+        std::shared_ptr<RedisSocket> socket;  // of the server that is tried, then of the one that was taken
+        ReaderPtr reader = make_reader();
         bool ready = false;    // connected and introduced
         bool writing = false;  // a write is in progress
         std::string output;
@@ -113,29 +116,27 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
     std::size_t reply_bytes_max = kRedisReplyBytesMax;
     ConnectionPtr connection;
     std::deque<WaiterPtr> waiters;
-    std::string queued;  // commands that wait for the connection to be ready
+    std::size_t first_server = 0;  // of several, the one to try first: the next one after a failure
+    std::string queued;            // commands that wait for the connection to be ready
     steady_clock::time_point last_reply = steady_clock::now();
 
     // `of` by value: the member it may come from is reset here.
     void end(ConnectionPtr of, ErrorCode code, const std::string& reason) {
         if (connection != of) return;
         connection.reset();
-        boost::system::error_code ignored;
-        of->socket.close(ignored);
+        if (!of->ready) first_server++;
+        if (of->socket) of->socket->close();
         queued.clear();
         std::deque<WaiterPtr> failed = std::exchange(waiters, {});
         for (const WaiterPtr& waiter : failed) {
-            waiter->error = Error{code, "Redis " + name() + ": " + reason};
+            waiter->error = Error{code, "Redis " + address.name() + ": " + reason};
             waiter->finish();
         }
     }
 
-    [[nodiscard]] std::string name() const {
-        return address.unix_path.empty() ? address.host + ":" + address.port : address.unix_path;
-    }
-
     void start() {
-        connection = std::make_shared<Connection>(executor);
+        add(measures().redis_connections);
+        connection = std::make_shared<Connection>();
         asio::co_spawn(executor, drive(shared_from_this(), connection), asio::detached);
     }
 
@@ -148,43 +149,13 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
     static asio::awaitable<void> write_queued(std::shared_ptr<Impl> self, ConnectionPtr on) {
         while (self->connection == on && !self->queued.empty()) {
             on->output = std::exchange(self->queued, {});
-            boost::system::error_code ec;
-            co_await asio::async_write(on->socket, asio::buffer(on->output), redirect_error(use_awaitable, ec));
+            boost::system::error_code ec = co_await on->socket->write(on->output);
             if (ec) {
                 self->end(on, ErrorCode::kUnavailable, ec.message());
                 break;
             }
         }
         on->writing = false;
-    }
-
-    static asio::awaitable<boost::system::error_code> open_socket(std::shared_ptr<Impl> self, ConnectionPtr on) {
-        boost::system::error_code ec;
-        if (!self->address.unix_path.empty()) {
-            // A path too long for sockaddr_un throws in the constructor.
-            std::optional<asio::local::stream_protocol::endpoint> endpoint;
-            try {
-                endpoint.emplace(self->address.unix_path);
-            } catch (const boost::system::system_error& failure) {
-                co_return failure.code();
-            }
-            co_await on->socket.async_connect(*endpoint, redirect_error(use_awaitable, ec));
-            co_return ec;
-        }
-        asio::ip::tcp::resolver resolver(self->executor);
-        auto found =
-            co_await resolver.async_resolve(self->address.host, self->address.port, redirect_error(use_awaitable, ec));
-        if (ec) co_return ec;
-        for (const auto& entry : found) {
-            if (self->connection != on) co_return asio::error::operation_aborted;
-            boost::system::error_code ignored;
-            on->socket.close(ignored);
-            co_await on->socket.async_connect(asio::generic::stream_protocol::endpoint(entry.endpoint()),
-                                              redirect_error(use_awaitable, ec));
-            if (!ec) break;
-        }
-        if (!ec) on->socket.set_option(asio::ip::tcp::no_delay(true), ec);
-        co_return ec;
     }
 
     // The next whole reply, read from the socket as needed.
@@ -200,8 +171,7 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
                 co_return RedisReplyPtr(static_cast<redisReply*>(parsed));
             }
             boost::system::error_code ec;
-            std::size_t count =
-                co_await on->socket.async_read_some(asio::buffer(on->input), redirect_error(use_awaitable, ec));
+            std::size_t count = co_await on->socket->read_some(asio::buffer(on->input), ec);
             if (ec) {
                 co_return fail(ErrorCode::kUnavailable,
                                ec == asio::error::eof ? "the connection was closed" : ec.message());
@@ -231,33 +201,84 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
             writer.command("SELECT", static_cast<long long>(self->address.database));
             expected++;
         }
+        bool asks_role = self->address.looks_for_master();
+        if (asks_role) {
+            writer.command("ROLE");
+            expected++;
+        }
         if (expected == 0) co_return Result<void>();
-        boost::system::error_code ec;
-        co_await asio::async_write(on->socket, asio::buffer(commands), redirect_error(use_awaitable, ec));
+        boost::system::error_code ec = co_await on->socket->write(commands);
         if (ec) co_return fail(ErrorCode::kUnavailable, ec.message());
         for (int i = 0; i < expected; i++) {
             Result<RedisReplyPtr> reply = co_await next_reply(self, on);
             if (!reply) co_return tl::unexpected<Error>(reply.error());
+            bool is_role = asks_role && i == expected - 1;
             if ((*reply)->type == REDIS_REPLY_ERROR) {
                 co_return fail(ErrorCode::kUnavailable,
-                               "AUTH or SELECT was refused: " + std::string((*reply)->str, (*reply)->len));
+                               (is_role ? "ROLE was refused: " : "AUTH or SELECT was refused: ") +
+                                   std::string(error_text(**reply)));
+            }
+            if (is_role && !redis::role_is_master(reply->get())) {
+                co_return fail(ErrorCode::kUnavailable, "it is a replica, not the master");
             }
         }
         co_return Result<void>();
     }
 
+    // The servers that may be the one, in the order in which to try them.
+    static asio::awaitable<Result<std::vector<redis::HostPort>>> candidates(std::shared_ptr<Impl> self) {
+        if (self->address.has_sentinels()) {
+            Result<redis::HostPort> master =
+                co_await find_sentinel_master(self->executor, self->address, self->first_server, self->timeout);
+            if (!master) co_return tl::unexpected<Error>(master.error());
+            std::vector<redis::HostPort> only = {*master};
+            co_return only;
+        }
+        std::vector<redis::HostPort> servers = self->address.servers();
+        if (!servers.empty()) {
+            auto first = static_cast<std::ptrdiff_t>(self->first_server % servers.size());
+            std::rotate(servers.begin(), servers.begin() + first, servers.end());
+        }
+        co_return servers;
+    }
+
+    static asio::awaitable<Result<void>> try_server(std::shared_ptr<Impl> self, ConnectionPtr on,
+                                                    const RedisAddress& server) {
+        on->socket = std::make_shared<RedisSocket>(self->executor);
+        on->reader = make_reader();
+        std::shared_ptr<RedisSocket> socket = on->socket;
+        Result<void> done = co_await socket->connect(server);
+        if (done) done = co_await introduce(self, on);
+        co_return done;
+    }
+
+    static asio::awaitable<Result<void>> open(std::shared_ptr<Impl> self, ConnectionPtr on) {
+        if (!self->address.unix_path.empty()) co_return co_await try_server(self, on, self->address);
+        auto servers = co_await candidates(self);
+        if (!servers) co_return tl::unexpected<Error>(servers.error());
+        Result<void> done = fail(ErrorCode::kInvalidArgument, "no server is named");
+        for (const redis::HostPort& server : *servers) {
+            if (self->connection != on) break;
+            RedisAddress address = self->address.of_server(server);
+            done = co_await try_server(self, on, address);
+            if (done) break;
+            if (servers->size() > 1 || self->address.has_sentinels())
+                done.error().message = redis::text_of(server) + ": " + done.error().message;
+        }
+        co_return done;
+    }
+
     static asio::awaitable<void> drive(std::shared_ptr<Impl> self, ConnectionPtr on) {
-        boost::system::error_code ec = co_await open_socket(self, on);
-        if (ec || self->connection != on) {
-            self->end(on, ErrorCode::kUnavailable, "cannot connect: " + ec.message());
+        Result<void> opened = co_await open(self, on);
+        if (!opened) {
+            if (on->socket) on->socket->close();
+            self->end(on, opened.error().code, opened.error().message);
             co_return;
         }
-        Result<void> introduced = co_await introduce(self, on);
-        if (!introduced) {
-            self->end(on, introduced.error().code, introduced.error().message);
+        if (self->connection != on) {
+            on->socket->close();
             co_return;
         }
-        if (self->connection != on) co_return;
         on->ready = true;
         self->start_writing(on);
         while (self->connection == on) {
@@ -272,17 +293,23 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
                 co_return;
             }
             WaiterPtr waiter = self->waiters.front();
+            const char* fault = redis::connection_fault(error_text(**reply));
             waiter->replies.push_back(std::move(*reply));
             if (waiter->replies.size() == waiter->wanted) {
                 self->waiters.pop_front();
                 waiter->finish();
             }
+            if (fault != nullptr && self->address.looks_for_master()) {
+                self->end(on, ErrorCode::kUnavailable, fault);
+                co_return;
+            }
         }
     }
 
-    static asio::awaitable<Result<std::vector<RedisReplyPtr>>> send(std::shared_ptr<Impl> self, std::string commands,
-                                                                    std::size_t replies, milliseconds timeout) {
-        if (replies == 0) co_return std::vector<RedisReplyPtr>();
+    static asio::awaitable<Result<RedisReplies>> send(std::shared_ptr<Impl> self, std::string commands,
+                                                      std::size_t replies, milliseconds timeout) {
+        if (replies == 0) co_return RedisReplies();
+        const auto began = steady_clock::now();
         auto waiter = std::make_shared<Waiter>(self->executor, replies, timeout);
         self->waiters.push_back(waiter);
         self->queued += commands;
@@ -295,7 +322,12 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
         if (!waiter->done) {
             self->end(on, ErrorCode::kUnavailable, "no reply within " + std::to_string(timeout.count()) + " ms");
         }
-        if (waiter->error) co_return tl::unexpected<Error>(*waiter->error);
+        // A read that may wait for entries says nothing about Redis: it has a time of its own.
+        if (timeout == self->timeout) measures().redis_call.observe_since(began);
+        if (waiter->error) {
+            add(measures().redis_errors);
+            co_return tl::unexpected<Error>(*waiter->error);
+        }
         co_return std::move(waiter->replies);
     }
 };
@@ -305,12 +337,12 @@ RedisClient::RedisClient(asio::any_io_executor executor, RedisAddress address, m
 
 RedisClient::~RedisClient() { close(); }
 
-asio::awaitable<Result<std::vector<RedisReplyPtr>>> RedisClient::send(std::string commands, std::size_t replies) {
+asio::awaitable<Result<RedisReplies>> RedisClient::send(std::string commands, std::size_t replies) {
     return Impl::send(impl_, std::move(commands), replies, impl_->timeout);
 }
 
-asio::awaitable<Result<std::vector<RedisReplyPtr>>> RedisClient::send(std::string commands, std::size_t replies,
-                                                                      milliseconds timeout) {
+asio::awaitable<Result<RedisReplies>> RedisClient::send(std::string commands, std::size_t replies,
+                                                        milliseconds timeout) {
     return Impl::send(impl_, std::move(commands), replies, timeout);
 }
 

@@ -1,4 +1,7 @@
-// A RESP2 connection to Redis on Asio: pipelined commands in, parsed replies out.
+// A RESP2 connection to one Redis server on Asio: pipelined commands in, parsed replies out. Which server, when the
+// address leaves it open, is found out at each connect: the one that Sentinel names, or the first of several, whose
+// ROLE is master. A reply that says that it is no longer the master closes the connection. Not for clusters: see
+// redis_link.h.
 //
 // One RedisClient is one socket. A blocking reader uses its own. Commands are written in the order
 // they were given; replies come back in the same order. A timeout, a protocol error or a closed
@@ -16,6 +19,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "sidecar/io/redis_address.h"
 
 struct redisReply;
 
@@ -29,16 +33,10 @@ struct RedisReplyDeleter {
 };
 using RedisReplyPtr = std::unique_ptr<redisReply, RedisReplyDeleter>;
 
-struct RedisAddress {
-    std::string host;  // empty for a unix socket
-    std::string port;
-    std::string unix_path;
-    std::string username, password;
-    int database = 0;
-};
+using RedisReplies = std::vector<RedisReplyPtr>;
 
-// redis://[user:password@]host:port[/db], unix:/path[?db=n]
-[[nodiscard]] Result<RedisAddress> parse_redis_url(std::string_view url);
+// The text of an error reply; empty for any other.
+[[nodiscard]] std::string_view error_text(const redisReply& reply) noexcept;
 
 class RedisClient {
  public:
@@ -50,9 +48,9 @@ class RedisClient {
     // Sends pre-encoded RESP commands (see common/resp.h) and waits for `replies` replies.
     // An error reply of Redis is a reply (REDIS_REPLY_ERROR), not an Error. `timeout` replaces the default for
     // this call (a blocking read: its own block time plus a margin).
-    boost::asio::awaitable<Result<std::vector<RedisReplyPtr>>> send(std::string commands, std::size_t replies);
-    boost::asio::awaitable<Result<std::vector<RedisReplyPtr>>> send(std::string commands, std::size_t replies,
-                                                                    std::chrono::milliseconds timeout);
+    boost::asio::awaitable<Result<RedisReplies>> send(std::string commands, std::size_t replies);
+    boost::asio::awaitable<Result<RedisReplies>> send(std::string commands, std::size_t replies,
+                                                      std::chrono::milliseconds timeout);
     // Fails every waiter and closes the socket.
     void close();
     void set_reply_bytes_max(std::size_t bytes);

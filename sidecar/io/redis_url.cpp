@@ -1,17 +1,22 @@
-// redis://[user:password@]host:port[/db] and unix:/path[?db=n] as a RedisAddress.
+// A Redis URL as a RedisAddress, and what follows from one; see redis_address.h.
 #include <charconv>
+#include <optional>
 
-#include "sidecar/io/redis_client.h"
+#include "sidecar/io/redis_address.h"
 
 namespace headgate {
 namespace {
 
 constexpr int kDatabaseMax = 16'383;
+constexpr int kPortDefault = 6379;
+constexpr std::size_t kServersMax = 32;
 
 // The message never repeats the URL: it may hold a password.
 tl::unexpected<Error> bad_url(std::string_view why) {
     return fail(ErrorCode::kInvalidArgument,
-                "a Redis URL is redis://[user:password@]host:port[/db] or unix:/path[?db=n]: " + std::string(why));
+                "a Redis URL is redis://[user:password@]host:port[,host:port...][/db], rediss:// for TLS, or "
+                "unix:/path[?db=n]: " +
+                    std::string(why));
 }
 
 bool parse_number(std::string_view text, int max, int& out) {
@@ -71,34 +76,91 @@ Result<RedisAddress> parse_tcp(std::string_view rest) {
         }
         rest = rest.substr(at + 1);
     }
-    std::string_view host = rest;
-    address.port = "6379";
-    if (rest.starts_with('[')) {  // an IPv6 address
-        std::size_t end = rest.find(']');
-        if (end == std::string_view::npos) return bad_url("an IPv6 address needs its closing bracket");
-        host = rest.substr(1, end - 1);
-        rest = rest.substr(end + 1);
-        if (!rest.empty() && !rest.starts_with(':')) return bad_url("a colon must follow the bracket");
-        if (!rest.empty()) address.port = rest.substr(1);
-    } else if (std::size_t colon = rest.find(':'); colon != std::string_view::npos) {
-        host = rest.substr(0, colon);
-        address.port = rest.substr(colon + 1);
+    for (bool is_last = false; !is_last;) {
+        std::size_t comma = rest.find(',');
+        is_last = comma == std::string_view::npos;
+        auto server = parse_redis_server(rest.substr(0, comma), kPortDefault);
+        if (!server) return bad_url("each server is host, host:port or [address]:port");
+        if (address.host.empty()) {
+            address.host = server->host;
+            address.port = std::to_string(server->port);
+        } else {
+            address.others.push_back(std::move(*server));
+        }
+        rest = is_last ? std::string_view() : rest.substr(comma + 1);
     }
-    int port = 0;
-    if (host.empty()) return bad_url("the host is missing");
-    if (!parse_number(address.port, 65'535, port) || port == 0) return bad_url("the port must be 1 to 65535");
-    address.host = host;
+    if (address.others.size() >= kServersMax) return bad_url("there are too many servers");
     return address;
 }
 
 }  // namespace
 
+std::optional<redis::HostPort> parse_redis_server(std::string_view text, int default_port) {
+    redis::HostPort server{std::string(text), default_port};
+    std::string_view port;
+    bool has_port = false;
+    if (text.starts_with('[')) {  // an IPv6 address
+        std::size_t end = text.find(']');
+        if (end == std::string_view::npos) return std::nullopt;
+        server.host = text.substr(1, end - 1);
+        port = text.substr(end + 1);
+        has_port = !port.empty();
+        if (has_port && !port.starts_with(':')) return std::nullopt;
+        if (has_port) port.remove_prefix(1);
+    } else if (std::size_t colon = text.find(':'); colon != std::string_view::npos) {
+        server.host = text.substr(0, colon);
+        port = text.substr(colon + 1);
+        has_port = true;
+    }
+    if (has_port && !parse_number(port, 65'535, server.port)) return std::nullopt;
+    if (server.host.empty() || server.port == 0) return std::nullopt;
+    return server;
+}
+
 Result<RedisAddress> parse_redis_url(std::string_view url) {
     constexpr std::string_view kTcp = "redis://";
+    constexpr std::string_view kTls = "rediss://";
     constexpr std::string_view kUnix = "unix:";
     if (url.starts_with(kTcp)) return parse_tcp(url.substr(kTcp.size()));
     if (url.starts_with(kUnix)) return parse_unix(url.substr(kUnix.size()));
-    return bad_url("the scheme is missing or unknown");
+    if (!url.starts_with(kTls)) return bad_url("the scheme is missing or unknown");
+    auto address = parse_tcp(url.substr(kTls.size()));
+    if (address) address->wants_tls = true;
+    return address;
+}
+
+std::vector<redis::HostPort> RedisAddress::servers() const {
+    std::vector<redis::HostPort> all;
+    int number = 0;
+    if (!host.empty() && parse_number(port, 65'535, number)) all.push_back({host, number});
+    all.insert(all.end(), others.begin(), others.end());
+    return all;
+}
+
+RedisAddress RedisAddress::of_server(const redis::HostPort& server) const {
+    RedisAddress one;
+    one.host = server.host;
+    one.port = std::to_string(server.port);
+    one.username = username;
+    one.password = password;
+    one.database = database;
+    one.wants_tls = wants_tls;
+    one.tls = tls;
+    return one;
+}
+
+RedisAddress RedisAddress::of_sentinel(const redis::HostPort& sentinel) const {
+    RedisAddress one = of_server(sentinel);
+    one.username = sentinel_username;
+    one.password = sentinel_password;
+    one.database = 0;
+    return one;
+}
+
+std::string RedisAddress::name() const {
+    if (!unix_path.empty()) return unix_path;
+    if (has_sentinels()) return "master " + sentinel_master;
+    return host + ":" + port;
 }
 
 }  // namespace headgate

@@ -51,11 +51,14 @@ Result<std::optional<TimeMs>> PostgresStore::next_due_at(Epochs lane_epochs) {
     });
 }
 
-Result<std::optional<TimeMs>> PostgresStore::oldest_due_at(TimeMs now, Epochs lane_epochs) {
+Result<std::optional<TimeMs>> PostgresStore::oldest_due_at(TimeMs now, Epochs lane_epochs,
+                                                           std::span<const std::string> held_back) {
     return guarded([&]() -> std::optional<TimeMs> {
         PgArray due = PgArray::texts();
         for (const auto& [webhook_id, first_due_at] : waiting_webhooks(lane_epochs)) {
-            if (first_due_at <= now) due.add(webhook_id);
+            if (first_due_at > now) continue;
+            if (std::find(held_back.begin(), held_back.end(), webhook_id) != held_back.end()) continue;
+            due.add(webhook_id);
         }
         if (due.empty()) return std::nullopt;
         auto row = db_.query(

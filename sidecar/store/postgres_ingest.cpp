@@ -10,6 +10,7 @@
 #include <set>
 #include <unordered_set>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/event_bytes.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/store/postgres_text.h"
@@ -348,6 +349,7 @@ Result<PersistOutcome> PostgresStore::persist(const PersistBatch& batch, Subscri
         PostgresPersist persist(*this, batch, matcher);
         auto outcome = persist.run();
         claimed = persist.take_claimed();
+        failpoint("before_commit");
         return outcome;
     });
     if (result) return result;
@@ -391,6 +393,7 @@ Result<std::size_t> PostgresStore::relay_system_events(SubscriptionMatcher& matc
         batch.events = events;
         batch.now = now;
         PostgresPersist(*this, batch, matcher, PostgresPersist::WithLeases::kNo).run();
+        failpoint("in_relay");
         db_.send("DELETE FROM system_outbox WHERE id = ANY ($1)", done);
         return events.size();
     });

@@ -2,6 +2,7 @@
 // locks in postgres_store.h.
 #include <algorithm>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/postgres_store.h"
 
 namespace headgate {
@@ -97,6 +98,7 @@ Result<LeaseView> PostgresStore::renew_leases(const LeaseRound& round) {
             std::sort(held.begin(), held.end(), [](const Lease& a, const Lease& b) { return a.part < b.part; });
         };
         balance("shard", shards, view.shards, view.shards_excess);
+        failpoint("in_renew");
         balance("lane", lanes, view.lanes, view.lanes_excess);
         if (may_take) db_.send("DELETE FROM instances WHERE until < $1", now - kDeadInstanceKeptMs);
         return view;

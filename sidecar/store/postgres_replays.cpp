@@ -1,5 +1,6 @@
 // Replays: deliveries of kind `replay`, made bit by bit from the events that a webhook missed. A replay is a cursor
 // over its organization's events by age, kept in its row, so that it goes on after a restart, on whichever instance.
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/id_source.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/store/postgres_store.h"
@@ -222,6 +223,7 @@ PostgresStore::ReplayStep PostgresStore::replay_step(std::string_view id, const 
         db_.send("UPDATE organizations SET deliveries_made = deliveries_made + $1 WHERE id = $2", step.made,
                  replay.org);
     }
+    failpoint("in_replay");
     const bool is_done = !is_full && step.seen < kSeenMax;
     db_.send(
         "UPDATE replays SET cursor_at = $1, cursor_seq = $2, made = made + $3,"

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/id_source.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/store/postgres_text.h"
@@ -371,7 +372,11 @@ std::size_t PostgresStore::send_next_heads(const std::vector<OrderingKey>& keys)
 Result<RecordOutcome> PostgresStore::record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) {
     if (attempts.empty()) return RecordOutcome{};
     std::optional<PostgresResults> results;
-    auto outcome = write([&] { return results.emplace(*this, lane_epochs).record(attempts); });
+    auto outcome = write([&] {
+        auto recorded = results.emplace(*this, lane_epochs).record(attempts);
+        failpoint("in_record");
+        return recorded;
+    });
     if (outcome) outcome->released = results->take_released();
     return outcome;
 }
@@ -413,6 +418,7 @@ Result<std::size_t> PostgresStore::recover_in_flight(std::span<const int> lanes,
                                    .disable_webhook_reason = {}});
         }
         if (!interrupted.empty()) PostgresResults(*this, lane_epochs).record(interrupted);
+        failpoint("in_recover");
         return interrupted.size();
     });
 }

@@ -3,6 +3,7 @@
 // Events with an unfinished delivery stay.
 #include <vector>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/postgres_partitions.h"
 #include "sidecar/store/postgres_store.h"
 
@@ -69,6 +70,7 @@ PostgresStore::PurgeStep PostgresStore::purge_events(const PurgeRequest& request
         db_.send("DELETE FROM attempts WHERE delivery_id IN (SELECT id FROM deliveries WHERE event_id = ANY ($1))",
                  old);
         db_.send("DELETE FROM deliveries WHERE event_id = ANY ($1)", old);
+        failpoint("in_purge");
         db_.send("DELETE FROM ledger WHERE event_id = ANY ($1)", old);
         db_.send("DELETE FROM events WHERE id = ANY ($1)", old);
         db_.flush();

@@ -130,7 +130,15 @@ Result<Store::Totals> PostgresStore::totals() {
 }
 
 Result<void> PostgresStore::ping() {
-    return guarded([&] { db_.query("SELECT generation FROM organizations LIMIT 1").step(); });
+    auto is_read_only = guarded([&] {
+        auto row = db_.query(
+            "SELECT current_setting('transaction_read_only') = 'on', (SELECT generation FROM organizations LIMIT 1)");
+        row.step();
+        return row.number(0) != 0;
+    });
+    if (!is_read_only) return tl::unexpected<Error>(is_read_only.error());
+    if (*is_read_only) return fail(ErrorCode::kUnavailable, "store: PostgreSQL takes no writes");
+    return {};
 }
 
 }  // namespace headgate

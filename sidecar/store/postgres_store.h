@@ -34,6 +34,7 @@ class PostgresStore final : public Store {
     Result<int> migrate() override;
     Result<int> schema_version() override;
     Result<LeaseView> renew_leases(const LeaseRound& round) override;
+    Result<std::vector<ShardLease>> shard_leases() override;
 
     Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) override;
 
@@ -44,7 +45,9 @@ class PostgresStore final : public Store {
     Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now, TimeMs overdue_ms,
                                        TimeMs spread_ms) override;
     Result<Target> delivery_target(std::string_view webhook_id) override;
-    Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs) override;
+    Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs,
+                                                std::span<const std::string> held_back) override;
+    Result<DeliveryCounts> delivery_counts(TimeMs now) override;
     Result<std::vector<Delivery>> deliveries_of_event(std::string_view org, std::string_view event_id) override;
     Result<Delivery> get_delivery(std::string_view org, std::string_view id) override;
     Result<std::vector<Delivery>> list_deliveries(std::string_view org, const DeliveryQuery& query) override;

@@ -39,12 +39,14 @@ Result<std::optional<TimeMs>> SqliteStore::next_due_at(Epochs lane_epochs) {
     });
 }
 
-Result<std::optional<TimeMs>> SqliteStore::oldest_due_at(TimeMs now, Epochs lane_epochs) {
+Result<std::optional<TimeMs>> SqliteStore::oldest_due_at(TimeMs now, Epochs lane_epochs,
+                                                         std::span<const std::string> held_back) {
     return read([&]() -> std::optional<TimeMs> {
         std::optional<TimeMs> oldest;
         SqliteLanes lanes(db_, lane_epochs);
         for (const auto& [webhook_id, first_due_at] : waiting_webhooks(lanes)) {
             if (first_due_at > now) continue;
+            if (std::find(held_back.begin(), held_back.end(), webhook_id) != held_back.end()) continue;
             auto row = db_.query(
                 "SELECT due_at FROM deliveries INDEXED BY deliveries_waiting WHERE state IN ('queued', 'retrying')"
                 " AND webhook_id = ? AND due_at <= ? AND state = 'queued' ORDER BY due_at LIMIT 1",

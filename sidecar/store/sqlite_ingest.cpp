@@ -7,6 +7,7 @@
 #include <new>
 
 #include "common/event_id.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/event_bytes.h"
 #include "sidecar/store/id_source.h"
 #include "sidecar/store/lane.h"
@@ -244,7 +245,9 @@ class SqlitePersist {
 Result<PersistOutcome> SqliteStore::persist(const PersistBatch& batch, SubscriptionMatcher& matcher) {
     return write([&] {
         check_leases(batch);
-        return SqlitePersist(*this, batch, matcher).run();
+        auto outcome = SqlitePersist(*this, batch, matcher).run();
+        failpoint("before_commit");
+        return outcome;
     });
 }
 
@@ -288,6 +291,7 @@ Result<std::size_t> SqliteStore::relay_system_events(SubscriptionMatcher& matche
         batch.events = events;
         batch.now = now;
         SqlitePersist(*this, batch, matcher).run();
+        failpoint("in_relay");
         db_.execute("DELETE FROM system_outbox WHERE id <= ?", last);
         return rows.size();
     });

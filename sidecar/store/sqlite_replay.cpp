@@ -1,6 +1,7 @@
 // Replays: deliveries of kind `replay`, made bit by bit from the events that a webhook missed. A replay is a cursor
 // over its organization's events by age, kept in its row, so that it goes on after a restart.
 #include "common/event_id.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/sqlite_store.h"
 
 // The columns that read_replay expects, in its order.
@@ -200,6 +201,7 @@ SqliteStore::ReplayStep SqliteStore::replay_step(std::string_view id, const Want
             is_full = queued + step.made >= queued_max;
         }
     }
+    failpoint("in_replay");
     const bool is_done = !is_full && step.seen < kSeenMax;
     db_.execute(
         "UPDATE replays SET cursor_at = ?, cursor_seq = ?, made = made + ?, state = iif(?, 'done', state),"

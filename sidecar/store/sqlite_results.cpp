@@ -4,6 +4,7 @@
 #include <unordered_map>
 
 #include "common/event_id.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/sqlite_store.h"
 #include "sidecar/store/system_events.h"
 
@@ -187,7 +188,9 @@ Result<RecordOutcome> SqliteStore::record_attempts(std::span<const AttemptRecord
     return write([&] {
         SqliteResults results(*this, lane_epochs);
         for (const AttemptRecord& attempt : attempts) results.record(attempt);
-        return results.finish();
+        auto outcome = results.finish();
+        failpoint("in_record");
+        return outcome;
     });
 }
 
@@ -223,6 +226,7 @@ Result<std::size_t> SqliteStore::recover_in_flight(std::span<const int> parts, E
         SqliteResults results(*this, lane_epochs);
         for (const AttemptRecord& attempt : interrupted) results.record(attempt);
         results.finish();
+        failpoint("in_recover");
         return interrupted.size();
     });
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/sqlite_store.h"
 
 namespace headgate {
@@ -49,6 +50,7 @@ SqliteStore::PurgeStep SqliteStore::purge_events(const PurgeRequest& request) {
         }
         for (const Head& head : heads) release_order(head.rowid, head.webhook_id, head.key, request.now);
         db_.execute("DELETE FROM deliveries WHERE event_id = ?", event.id);  // and their attempts
+        failpoint("in_purge");
         db_.execute("DELETE FROM ledger WHERE event_id = ?", event.id);
         db_.execute("DELETE FROM events WHERE rowid = ?", event.rowid);
     }

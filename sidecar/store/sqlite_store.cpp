@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "common/hmac.h"
+#include "sidecar/base/failpoint.h"
 #include "sidecar/store/migrations.h"
 #include "sidecar/store/open_store.h"
 
@@ -78,6 +79,26 @@ SqliteStore::SqliteStore(const std::string& path, bool read_only, SecretBox secr
 void SqliteStore::roll_back() noexcept {
     // When the rollback itself fails, SQLite has rolled back already (disk full, out of memory).
     (void)guarded([&] { db_.execute("ROLLBACK"); });
+}
+
+void SqliteStore::roll_back_part() noexcept {
+    auto undone = guarded([&] {
+        db_.execute("ROLLBACK TO part");
+        db_.execute("RELEASE part");
+    });
+    if (!undone && db_.in_transaction()) roll_back();  // all of it: together() sees that
+}
+
+Result<void> SqliteStore::together(const std::function<Result<void>()>& work) {
+    return write([&] {
+        is_together_ = true;
+        auto done = guarded([&] { return work(); });
+        is_together_ = false;
+        if (!done) throw SqliteError(std::move(done.error()));
+        if (!*done) throw SqliteError(std::move(done->error()));
+        // COMMIT would say so too, but not why.
+        if (!db_.in_transaction()) throw SqliteError({ErrorCode::kUnavailable, "store: the transaction has ended"});
+    });
 }
 
 std::string SqliteStore::seal(std::string_view plain, const std::string& place) {
@@ -186,6 +207,7 @@ Result<LeaseView> SqliteStore::renew_leases(const LeaseRound& round) {
         }
         view.instances = 1;
         view.shards = lease_all("shard", round.shards, round);
+        failpoint("in_renew");
         view.lanes = lease_all("lane", round.lanes, round);
         return view;
     });
@@ -220,7 +242,7 @@ Result<Store::Totals> SqliteStore::totals() {
 }
 
 Result<void> SqliteStore::ping() {
-    return guarded([&] { db_.query("SELECT generation FROM organizations LIMIT 1").step(); });
+    return write([&] { db_.query("SELECT generation FROM organizations LIMIT 1").step(); });
 }
 
 }  // namespace headgate

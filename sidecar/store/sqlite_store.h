@@ -51,13 +51,17 @@ class SqliteStore final : public Store {
     Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) override;
 
     Result<std::vector<ClaimedDelivery>> claim_due(const ClaimRequest& request) override;
+    Result<void> together(const std::function<Result<void>()>& work) override;
     Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) override;
     Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) override;
     Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) override;
     Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now, TimeMs overdue_ms,
                                        TimeMs spread_ms) override;
     Result<Target> delivery_target(std::string_view webhook_id) override;
-    Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs) override;
+    Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs,
+                                                std::span<const std::string> held_back) override;
+    Result<DeliveryCounts> delivery_counts(TimeMs now) override;
+    Result<std::vector<ShardLease>> shard_leases() override;
     Result<std::vector<Delivery>> deliveries_of_event(std::string_view org, std::string_view event_id) override;
     Result<Delivery> get_delivery(std::string_view org, std::string_view id) override;
     Result<std::vector<Delivery>> list_deliveries(std::string_view org, const DeliveryQuery& query) override;
@@ -148,6 +152,7 @@ class SqliteStore final : public Store {
     }
     template <typename Work>
     auto transaction(const char* begin, Work work) -> Result<std::invoke_result_t<Work&>> {
+        if (is_together_) return part_of_transaction(std::move(work));
         auto result = guarded([&]() -> std::invoke_result_t<Work&> {
             db_.execute(begin);
             if constexpr (std::is_void_v<std::invoke_result_t<Work&>>) {
@@ -163,6 +168,26 @@ class SqliteStore final : public Store {
         return result;
     }
     void roll_back() noexcept;
+    // Inside of together(): what it wrote is undone when it fails, and no more.
+    template <typename Work>
+    auto part_of_transaction(Work work) -> Result<std::invoke_result_t<Work&>> {
+        auto result = guarded([&]() -> std::invoke_result_t<Work&> {
+            // A full disk ends the whole transaction; a savepoint would begin another one.
+            if (!db_.in_transaction()) throw SqliteError({ErrorCode::kUnavailable, "store: the transaction has ended"});
+            db_.execute("SAVEPOINT part");
+            if constexpr (std::is_void_v<std::invoke_result_t<Work&>>) {
+                work();
+                db_.execute("RELEASE part");
+            } else {
+                auto value = work();
+                db_.execute("RELEASE part");
+                return value;
+            }
+        });
+        if (!result && db_.in_transaction()) roll_back_part();
+        return result;
+    }
+    void roll_back_part() noexcept;
 
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
@@ -220,6 +245,7 @@ class SqliteStore final : public Store {
     FileLock lock_;
     SecretBox secrets_;
     SqliteConnection db_;
+    bool is_together_ = false;  // inside of together()
     // How far the present pass of retention has looked: events that must stay are looked at once in a pass.
     struct PurgeCursor {
         std::string org;

@@ -196,6 +196,11 @@ class Store {
  public:
     virtual ~Store() = default;
 
+    // Several calls in one transaction, so that they cost one commit: `work` makes them, one after the other, and an
+    // error means that nothing of any of them was written. One that fails inside leaves the others as they are. A store
+    // that cannot do this makes a transaction of each; it then returns what `work` does, and so must not fail.
+    virtual Result<void> together(const std::function<Result<void>()>& work) { return work(); }
+
     // operator: brings the schema up to date; refuses a newer one. Returns how many were applied.
     virtual Result<int> migrate() = 0;
     virtual Result<int> schema_version() = 0;
@@ -203,6 +208,14 @@ class Store {
     // -- leases. Renews what the owner holds, and takes what is free as far as its share goes: parts divided by the
     // living instances. On the store's clock. SQLite has one instance (file lock), which takes everything at once.
     virtual Result<LeaseView> renew_leases(const LeaseRound& round) = 0;
+    // operator: the leases of all shards as they stand, by shard; those that nobody ever had are missing.
+    struct ShardLease {
+        int shard = 0;
+        std::string owner;  // empty: given up
+        std::int64_t epoch = 0;
+        TimeMs until = 0;
+    };
+    virtual Result<std::vector<ShardLease>> shard_leases() = 0;
 
     // -- ingest
     virtual Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) = 0;
@@ -233,8 +246,18 @@ class Store {
         std::int64_t generation = 0;
     };
     virtual Result<Target> delivery_target(std::string_view webhook_id) = 0;
-    // operator: the oldest delivery that is due and free to start: queued, of an active webhook.
-    virtual Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs) = 0;
+    // operator: the oldest delivery that is due and free to start: queued, of an active webhook that is not
+    // `held_back` (at its bound of requests, throttled, behind an open breaker).
+    virtual Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs,
+                                                        std::span<const std::string> held_back) = 0;
+    // operator: how many deliveries are not finished, or dead. Counts index entries and reads no rows, so that what
+    // waits is told apart by its time, which an index has, and not by its state.
+    struct DeliveryCounts {
+        std::int64_t due = 0;    // queued or retrying, and due at `now`
+        std::int64_t later = 0;  // retrying, but for those few that are spread over time after a long stop
+        std::int64_t in_flight = 0, blocked = 0, dead = 0;
+    };
+    virtual Result<DeliveryCounts> delivery_counts(TimeMs now) = 0;
     // What became of an event, oldest delivery first. A foreign or unknown event has none.
     virtual Result<std::vector<Delivery>> deliveries_of_event(std::string_view org, std::string_view event_id) = 0;
     // In the order they were made. A foreign or unknown delivery is kNotFound.
@@ -355,6 +378,8 @@ class Store {
         std::int64_t events = 0, deliveries = 0, success = 0, dead = 0, pending = 0, quarantined = 0;
     };
     virtual Result<Totals> totals() = 0;
+    // Could something be written now? Writes nothing. SQLite takes the lock that all writers take; PostgreSQL has none
+    // such, and is asked whether it takes writes at all: a standby does not.
     virtual Result<void> ping() = 0;
 };
 

@@ -3,8 +3,10 @@
 //   node publish.mjs --url http://127.0.0.1:8080/events --key hg_… --out FILE [--concurrency 32]
 //                    [--until FILE]   repeat the corpus until that file exists (at least once)
 //                    [--retry]        after 503 or a lost connection, try that payload again
+//                    [--pause-ms MS]  between two payloads of one connection
+//                    [--bytes-max N]  only payloads of at most so many bytes
 //
-// Every 201 is written to FILE at once, one JSON line {id, type, bytes, sha256}: what the publisher
+// Every 201 is written to FILE at once, one JSON line {id, type, bytes, sha256, at_ms}: what the publisher
 // has in hand is what Headgate must account for. Prints one JSON summary.
 import { createHash } from 'node:crypto';
 import { appendFileSync, existsSync, writeFileSync } from 'node:fs';
@@ -21,11 +23,14 @@ const { values: options } = parseArgs({
     concurrency: { type: 'string', default: '32' },
     until: { type: 'string' },
     retry: { type: 'boolean', default: false },
+    'pause-ms': { type: 'string', default: '0' },
+    'bytes-max': { type: 'string', default: '1000000' },
   },
 });
 
 const agent = new Agent({ keepAlive: true, maxSockets: Number(options.concurrency) });
-const events = corpus();
+const events = corpus().filter((event) => Buffer.byteLength(event.payload) <= Number(options['bytes-max']));
+const pauseMs = Number(options['pause-ms']);
 const summary = { corpus: events.length, sent: 0, accepted: 0, statuses: {}, errors: {} };
 
 function post(body) {
@@ -66,6 +71,7 @@ async function publish(event) {
           type: event.type,
           bytes: Buffer.byteLength(event.payload),
           sha256: createHash('sha256').update(event.payload).digest('hex'),
+          at_ms: Date.now(),
         };
         appendFileSync(options.out, `${JSON.stringify(line)}\n`);
         return;
@@ -83,6 +89,7 @@ async function publish(event) {
 async function work(queue) {
   for (let event = queue.shift(); event; event = queue.shift()) {
     await publish(event);
+    if (pauseMs) await sleep(pauseMs);
   }
 }
 

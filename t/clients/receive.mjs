@@ -3,7 +3,7 @@
 //
 //   node receive.mjs --port PORT --secret-file FILE --out FILE
 //
-// Writes one JSON line for each delivery before it answers: {id, type, sha256, standard, hmac, spliced}. `sha256` is of the
+// Writes one JSON line for each delivery before it answers: {id, type, sha256, standard, hmac, spliced, at_ms}. `sha256` is of the
 // payload inside the envelope; `spliced` says that those bytes stand in the body as they were sent.
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { appendFileSync, readFileSync, writeFileSync } from 'node:fs';
@@ -56,6 +56,7 @@ const server = createServer((request, response) => {
       standard: verifyStandard(text, request.headers),
       hmac: verifyHmac(body, request.headers),
       spliced: text.includes(`"object":${payload}`),
+      at_ms: Date.now(),
     };
     appendFileSync(options.out, `${JSON.stringify(line)}\n`);
     response.writeHead(line.standard && line.hmac ? 204 : 400).end();

@@ -6,10 +6,10 @@ use Headgate::Redis;
 
 my $SLOTS = 16_384;
 
-# masters (3), replicas (1: one for each master), lines: a sub that returns more lines of a node's redis.conf.
+# masters (3), replicas (1: one for each master), extra (lines of redis.conf), lines: a sub that returns more of them for each node.
 sub start ($class, $t, %args) {
     my $masters = $args{masters} // 3;
-    my $extra   = "cluster-enabled yes\ncluster-node-timeout 1000\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n";
+    my $extra   = "cluster-enabled yes\ncluster-node-timeout 1000\ncluster-require-full-coverage no\nrepl-diskless-sync-delay 0\nrepl-ping-replica-period 1\n" . ($args{extra} // '');
     my @nodes   = map { Headgate::Redis->start($t, name => "node$_", appendonly => 'no', extra => $extra . 'cluster-port ' . $t->port . "\n" . ($args{lines} ? $args{lines}->() : '')) }
         0 .. $masters * (($args{replicas} // 1) + 1) - 1;
     my $self = bless { t => $t, nodes => \@nodes, masters => $masters }, $class;
@@ -43,6 +43,9 @@ sub node ($self, $n) { $self->{nodes}[$n] }
 sub replica ($self, $n) { $self->{nodes}[$self->{masters} + $n] }
 # What headgate_redis is told.
 sub seeds ($self) { join ' ', map { '127.0.0.1:' . $_->port } $self->nodes }
+
+# And redis.url of the sidecar, with `redis.cluster = true`.
+sub url ($self) { 'redis://' . join ',', split / /, $self->seeds }
 
 # The masters that answer now.
 sub masters ($self) {

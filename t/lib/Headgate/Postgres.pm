@@ -61,16 +61,25 @@ sub restart ($self) {
 
 # SIGINT ends it fast; SIGTERM would wait for its clients.
 sub stop ($self) { $self->{process}->stop }
-# SIGQUIT: every process of it ends at once, nothing is written, and the next start recovers from the log. After a SIGKILL
-# of the first process the others live on for a moment, and hold back the next start.
+# SIGKILL of all its processes, the first one first, as when the machine stops: nothing is written, and the next start recovers
+# from the log. It would be held back by any that lived on.
 sub crash ($self) {
-    $self->{process}->signal('QUIT');
-    $self->{process}->wait(30);
+    my $pid = $self->{process}->pid;
+    open my $file, '<', "/proc/$pid/task/$pid/children" or die "postgres is gone: $!";
+    my @children = split ' ', <$file> // '';
+    $self->{process}->crash;
+    kill 'KILL', @children;
+    $self->{t}->wait_for('the processes of postgres to be gone', sub { !grep { kill 0, $_ } @children }, 10);
+}
+
+# psql with a query, as a command.
+sub query_command ($self, $query, $database = 'postgres') {
+    return ("$self->{bin}/psql", '-XAtq', '-v', 'ON_ERROR_STOP=1', '-c', $query, $self->url($database));
 }
 
 # What psql prints: rows in lines, columns separated by |.
 sub sql ($self, $query, $database = 'postgres') {
-    my $pid = open(my $pipe, '-|', "$self->{bin}/psql", '-XAtq', '-v', 'ON_ERROR_STOP=1', '-c', $query, $self->url($database)) // die "psql: $!";
+    my $pid = open(my $pipe, '-|', $self->query_command($query, $database)) // die "psql: $!";
     local $/;
     my $said = <$pipe> // '';
     close $pipe or die "psql: $query: exit $?";

@@ -1,5 +1,5 @@
 # Accounts for a run of the corpus: what the publisher was answered 201 for (its own file), what is in
-# SQLite, what the receiver got and verified (its own file), joined by event id.
+# the store, what the receiver got and verified (its own file), joined by event id.
 package Headgate::Reconcile;
 use v5.36;
 
@@ -22,9 +22,11 @@ sub new ($class, $t, $sidecar) {
     return $self;
 }
 
-# A publisher under way; finish_publisher() gives its summary.
+# A publisher under way; finish_publisher() gives its summary. Options: url; until (a file that ends it),
+# pause_ms, bytes_max (of a payload), concurrency.
 sub start_publisher ($self, %args) {
     my @options = $args{until} ? ('--until', $args{until}, '--retry') : ();
+    push @options, map { ('--' . s/_/-/r, $args{$_}) } grep { $args{$_} } qw(pause_ms bytes_max concurrency);
     return $self->{t}->start(
         name => 'publisher', command => [
             'node', "$self->{clients}/publish.mjs", '--url', $args{url}, '--key', $self->{sidecar}->api_key, '--out', $self->{sent}, @options,
@@ -32,8 +34,8 @@ sub start_publisher ($self, %args) {
     );
 }
 
-sub finish_publisher ($self, $publisher) {
-    $publisher->wait(180) or $self->{t}->die_with_logs('the publisher does not end');
+sub finish_publisher ($self, $publisher, $seconds = 180) {
+    $publisher->wait($seconds) or $self->{t}->die_with_logs('the publisher does not end');
     $self->{t}->die_with_logs('the publisher failed: ' . $publisher->describe_exit) if $publisher->status != 0;
     my ($json) = $publisher->log_text =~ /^(\{.*\})$/m;
     return JSON::PP::decode_json($json);
@@ -45,11 +47,16 @@ sub lines ($self, $path) {
     open my $file, '<:raw', $path or return ();
     return map { JSON::PP::decode_json($_) } grep { /\n\z/ } <$file>;
 }
+# Only what has been added since the last time is read.
 sub count_lines ($self, $path) {
     open my $file, '<:raw', $path or return 0;
-    my $count = 0;
-    while (<$file>) { $count++ }
-    return $count;
+    my $seen = $self->{seen}{$path} //= { bytes => 0, lines => 0 };
+    seek $file, $seen->{bytes}, 0;
+    while (read $file, my $part, 1 << 20) {
+        $seen->{bytes} += length $part;
+        $seen->{lines} += $part =~ tr/\n//;
+    }
+    return $seen->{lines};
 }
 sub accepted_count ($self) { $self->count_lines($self->{sent}) }
 sub received_count ($self) { $self->count_lines($self->{received}) }
@@ -82,12 +89,15 @@ sub account ($self) {
     my (%rows, %stored, %received, @wrong);
     my ($received, $verified, $duplicates) = (0, 0, 0);
 
-    for my $row ($self->{sidecar}->sql('SELECT id, type, source, hex(payload) AS payload FROM events')) {
-        next if !$sent{ $row->{id} };
-        $rows{ $row->{id} }++;
-        $stored{ $row->{id} } = sha256_hex(pack 'H*', $row->{payload});
-        push @wrong, "$row->{id}: type or source" if $row->{type} ne $sent{ $row->{id} }{type} || $row->{source} ne 'github';
-    }
+    my ($first_at, $longest_ms) = ({}, 0);
+    $self->{sidecar}->each_event(
+        sub ($id, $type, $source, $payload) {
+            return if !$sent{$id};
+            $rows{$id}++;
+            $stored{$id} = sha256_hex($payload);
+            push @wrong, "$id: type or source" if $type ne $sent{$id}{type} || $source ne 'github';
+        }
+    );
     for my $line ($self->lines($self->{received})) {
         $received++;
         my $good = $line->{standard} && $line->{hmac} && $line->{spliced} && $line->{id} eq $line->{envelope_id} && $line->{type} eq $line->{event};
@@ -95,16 +105,20 @@ sub account ($self) {
         my $event = $sent{ $line->{id} } or next;    # stored, though its 201 was lost on the way
         $duplicates++ if exists $received{ $line->{id} };
         $received{ $line->{id} } = $line->{sha256};
+        $first_at->{ $line->{id} } //= $line->{at_ms};
         push @wrong, "$line->{id}: delivered with other bytes" if $line->{sha256} ne $event->{sha256};
     }
     for my $id (sort keys %sent) {
-        push @wrong, "$id: in SQLite " . ($rows{$id} // 0) . ' times' if ($rows{$id} // 0) != 1;
+        push @wrong, "$id: in the store " . ($rows{$id} // 0) . ' times' if ($rows{$id} // 0) != 1;
         push @wrong, "$id: stored with other bytes" if defined $stored{$id} && $stored{$id} ne $sent{$id}{sha256};
         push @wrong, "$id: never delivered" if !$received{$id};
+        my $waited_ms = ($first_at->{$id} // 0) - $sent{$id}{at_ms};
+        $longest_ms = $waited_ms if $waited_ms > $longest_ms;
     }
     return {
         accepted => scalar(keys %sent), bytes => eval { my $sum = 0; $sum += $_->{bytes} for values %sent; $sum },
         persisted_once => scalar(grep { $rows{$_} == 1 && $stored{$_} eq $sent{$_}{sha256} } keys %rows),
+        longest_wait_ms => $longest_ms,
         received => $received, verified => $verified, delivered => scalar(keys %received), duplicates => $duplicates,
         sent_digest => digest_of({ map { $_ => $sent{$_}{sha256} } keys %sent }),
         stored_digest => digest_of(\%stored), received_digest => digest_of(\%received), wrong => [splice @wrong, 0, 20],
@@ -114,10 +128,11 @@ sub account ($self) {
 sub report ($self, $account) {
     return join "\n", 'reconciled by event id:',
         "  answered 201      $account->{accepted} events, $account->{bytes} payload bytes, digest " . substr($account->{sent_digest}, 0, 16),
-        "  in SQLite once    $account->{persisted_once}, digest " . substr($account->{stored_digest}, 0, 16),
+        "  in the store once $account->{persisted_once}, digest " . substr($account->{stored_digest}, 0, 16),
         "  delivered         $account->{delivered} in $account->{received} deliveries ($account->{duplicates} duplicates, same id), digest "
         . substr($account->{received_digest}, 0, 16),
         "  verified          $account->{verified} of $account->{received}, by standardwebhooks and node:crypto",
+        sprintf('  longest wait      %.1f s from the 201 to the receiver', $account->{longest_wait_ms} / 1000),
         '  lost              ' . ($account->{accepted} - $account->{persisted_once});
 }
 

@@ -5,14 +5,14 @@ use v5.36;
 
 use Headgate::Resp;
 
-# Options: appendonly (yes), appendfsync (always), password, extra (lines of redis.conf).
+# Options: appendonly (yes), appendfsync (always), password (of `user`, or requirepass), port, extra (lines of redis.conf).
 sub start ($class, $t, %args) {
     my $name = $args{name} // 'redis';
     my $dir  = $t->dir($name);
     # A unix socket's path is limited to 107 bytes, which a long TMPDIR may use up.
     my $self = bless {
-        t => $t, name => $name, dir => $dir, port => $t->port, path => "$dir/redis.sock",
-        password => $args{password}, log => "$dir/redis.log",
+        t => $t, name => $name, dir => $dir, port => $args{port} // $t->port, path => "$dir/redis.sock",
+        user => $args{user}, password => $args{password}, log => "$dir/redis.log",
     }, $class;
     my $conf = <<~"CONF";
         bind 127.0.0.1
@@ -26,7 +26,7 @@ sub start ($class, $t, %args) {
         appendfsync @{[ $args{appendfsync} // 'always' ]}
         maxmemory-policy noeviction
         CONF
-    $conf .= "requirepass $args{password}\n" if defined $args{password};
+    $conf .= "requirepass $args{password}\n" if defined $args{password} && !defined $args{user};
     $conf .= $args{extra} . "\n" if defined $args{extra};
     $self->{conf} = $t->write_file("$name/redis.conf", $conf);
     $self->restart;
@@ -63,7 +63,7 @@ sub stop ($self)  { delete $self->{client}; $self->{process}->stop }
 sub crash ($self) { delete $self->{client}; $self->{process}->crash }
 
 sub connect ($self, %args) {
-    return Headgate::Resp->connect(port => $self->{port}, password => $self->{password}, %args);
+    return Headgate::Resp->connect(port => $self->{port}, user => $self->{user}, password => $self->{password}, %args);
 }
 
 # The client that command() and entries() use, made when first needed.

@@ -8,14 +8,14 @@ use IO::Socket::INET;
 use IO::Socket::UNIX;
 use Time::HiRes qw(time);
 
-# port or path; optional password, timeout (seconds).
+# port or path; optional user, password, timeout (seconds).
 sub connect ($class, %args) {
     my $socket = $args{path}
         ? IO::Socket::UNIX->new(Peer => $args{path})
         : IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $args{port}, Timeout => 5);
     return undef if !$socket;
     my $self = bless { socket => $socket, buffer => '', timeout => $args{timeout} // 10 }, $class;
-    $self->command('AUTH', $args{password}) if defined $args{password};
+    $self->command('AUTH', $args{user} // (), $args{password}) if defined $args{password};
     return $self;
 }
 

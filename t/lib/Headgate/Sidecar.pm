@@ -8,11 +8,13 @@ use JSON::PP ();
 use Headgate::Edge;
 use Headgate::Http;
 
-# Options: redis (one made before), env (for serve), store (its URL; else SQLite below the test's directory).
+# Options: redis (one made before, or what has a url), redis_toml (lines for its section, instead of url, where they say so), env (for serve),
+# postgres (a Headgate::Postgres, for the store) or store (its URL); else SQLite below the test's directory.
 sub init ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
-    my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {} }, $class;
+    my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {}, postgres => $args{postgres} }, $class;
     $self->{database} = "$self->{dir}/headgate.db";
+    $args{store} //= $args{postgres}->url if $args{postgres};
     my $made = $self->run_json(
         'init', '--dir', $self->{dir}, '--redis', $redis->url, '--store', $args{store} // "sqlite:$self->{database}",
         '--listen', "127.0.0.1:$self->{port}", '--org', 'test', '--json',
@@ -23,6 +25,11 @@ sub init ($class, $t, %args) {
     my $toml = $t->read_file($self->{config});
     my $found = $toml =~ s/^allow_networks = \[\]$/allow_networks = ["127.0.0.0\/8"]/mg;
     die "headgate.toml has $found lines `allow_networks = []`, not one" if $found != 1;
+    for my $line (split /\n/, $args{redis_toml} // '') {
+        my ($key) = $line =~ /^(\w+)/ or next;
+        $toml =~ s/^$key = .*\n//m;
+        $toml =~ s/^\[redis\]\n\K/$line\n/m;
+    }
     $t->write_file($self->{config}, $toml);
     return $self;
 }
@@ -35,6 +42,26 @@ sub port ($self)    { $self->{port} }
 sub config ($self)  { $self->{config} }
 
 sub executable ($self) { $ENV{HEADGATE_BIN} // $self->{t}->root . '/build/headgate' }
+
+# The same libraries with failpoints (sidecar/base/failpoint_on.cpp).
+sub executable_with_failpoints ($self) { $ENV{HEADGATE_FAILPOINTS_BIN} // $self->{t}->root . '/build/headgate-failpoints' }
+
+# `serve` with HEADGATE_FAILPOINT set, already on its way to its end: returns the process.
+sub serve_until ($self, $failpoint) {
+    my $t = $self->{t};
+    $t->forget($self->{process}) if $self->{process};
+    return $self->{process} = $t->start(
+        name => "headgate serve until $failpoint", command => [$self->executable_with_failpoints, 'serve', '--config', $self->{config}],
+        env => { $self->{env}->%*, HEADGATE_FAILPOINT => $failpoint }, log => $t->path('headgate-serve.log'), stop_seconds => 15,
+    );
+}
+
+# Changes the store beside the running server.
+sub change ($self, $sql) {
+    my $said = `sqlite3 -cmd '.timeout 10000' $self->{database} @{[ quotemeta $sql ]} 2>&1`;
+    die "sqlite3: $said" if $? != 0;
+}
+
 
 # A command of its command line: (exit code, what it printed, stderr included).
 sub run ($self, @words) {
@@ -95,7 +122,7 @@ sub wait_until_healthy ($self, $seconds = 30) {
 
 # An nginx as an operator would set it up from the files of init.
 sub front ($self, %args) {
-    my $address = $args{redis_address} // '127.0.0.1:' . $self->{redis}->port;
+    my $address = $args{redis_address} // '127.0.0.1:' . $self->{redis}->port;    # with options behind it
     my $backend = "http://127.0.0.1:$self->{port}";
     my $limit   = $args{limit} // 'headgate_limit plan default_plan=enterprise;';
     my %nginx   = map { $_ => $args{$_} } grep { exists $args{$_} } qw(workers asan);
@@ -108,6 +135,7 @@ sub front ($self, %args) {
             headgate_jwt_key_file $self->{dir}/token.key alg=HS256;
             include $self->{dir}/plans.conf;
             client_max_body_size 2m;
+            @{[ $args{http} // '' ]}
             proxy_set_header X-Forwarded-For \$remote_addr;
             $Headgate::Edge::LOG_FORMAT
             access_log @{[ $self->{t}->dir('nginx') ]}/access.log edge;
@@ -138,6 +166,27 @@ sub sql ($self, $query) {
     my $said = `sqlite3 -readonly -json -cmd '.timeout 10000' $self->{database} @{[ quotemeta $query ]} 2>&1`;
     die "sqlite3: $said" if $? != 0;
     return $said =~ /\S/ ? JSON::PP->new->utf8->decode($said)->@* : ();
+}
+
+# Calls back with (id, type, source, payload as bytes) of each event in the store, one after the other.
+sub each_event ($self, $callback) {
+    my @command = $self->{postgres}
+        ? $self->{postgres}->query_command("SELECT id, type, source, encode(convert_to(payload, 'UTF8'), 'hex') FROM events")
+        : ('sqlite3', '-readonly', '-list', '-cmd', '.timeout 10000', $self->{database}, 'SELECT id, type, source, hex(payload) FROM events');
+    open my $pipe, '-|', @command or die "$command[0]: $!";
+    while (my $line = <$pipe>) {
+        chomp $line;
+        my ($id, $type, $source, $payload) = split /\|/, $line;
+        $callback->($id, $type, $source, pack 'H*', $payload);
+    }
+    close $pipe or die "$command[0] failed";
+}
+
+# Rows as lists, for columns without bars and line feeds: large ones take JSON::PP minutes.
+sub sql_lists ($self, $query) {
+    my $said = `sqlite3 -readonly -list -cmd '.timeout 10000' $self->{database} @{[ quotemeta $query ]} 2>&1`;
+    die "sqlite3: $said" if $? != 0;
+    return map { [split /\|/, $_, -1] } split /\n/, $said;
 }
 
 # The one value of a query.

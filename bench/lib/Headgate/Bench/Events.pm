@@ -18,6 +18,7 @@ sub write_events ($t, %args) {
     my $type  = $args{type}  // 'order.placed';
     my $count = $args{count} // 32;
     my $bytes = $args{bytes} // 1024;
+    my $name  = $args{name}  // 'bench';
     srand 20260101;
     my (@bodies, @payloads);
     for my $number (1 .. $count) {
@@ -33,8 +34,8 @@ sub write_events ($t, %args) {
         push @payloads, $payload;
         push @bodies, body($type, $payload);
     }
-    my $bodies_file   = $t->write_file('events.jsonl',   join '', map { "$_\n" } @bodies);
-    my $payloads_file = $t->write_file('payloads.jsonl', join '', map { "$_\n" } @payloads);
+    my $bodies_file   = $t->write_file("$name.events.jsonl",   join '', map { "$_\n" } @bodies);
+    my $payloads_file = $t->write_file("$name.payloads.jsonl", join '', map { "$_\n" } @payloads);
     return ($bodies_file, $payloads_file);
 }
 

@@ -6,7 +6,7 @@ use Exporter qw(import);
 use IO::Handle ();
 use Time::HiRes qw(time);
 
-our @EXPORT_OK = qw(alternate cpu_ns fsync_ms median memory_mib);
+our @EXPORT_OK = qw(alternate cpu_ns fsync_ms median memory_mib memory_peak_mib);
 
 # Processor time that all threads of the processes have used, user and system, in ns. The first number
 # of schedstat is exact; /proc/PID/stat counts in ticks of 10 ms. A thread that has ended is not counted.
@@ -61,6 +61,14 @@ sub memory_mib ($pid, $zone_mib) {
     }
     die "process $pid has $found mappings of $zone_mib MiB, not one\n" if $found != 1;
     return { map { $_ => $sum{$_} / 1024 } keys %sum };
+}
+
+# The most memory that a process had resident at once, so far, in MiB.
+sub memory_peak_mib ($pid) {
+    open my $file, '<', "/proc/$pid/status" or die "/proc/$pid/status: $!\n";
+    local $/;
+    my ($kib) = <$file> =~ /^VmHWM:\s+(\d+) kB/m or die "process $pid has no VmHWM\n";
+    return $kib / 1024;
 }
 
 # How long the disk below a directory takes to make 4 KiB durable: (median, least, most) of 64 appends, in ms.

@@ -6,9 +6,10 @@ use v5.36;
 use Exporter qw(import);
 
 use Headgate::Bench::Http qw(nginx_conf);
+use Headgate::Bench::Measure qw(cpu_ns);
 use Headgate::Credentials qw(json);
 
-our @EXPORT_OK = qw(fastify floor_nginx lua_nginx why_no_fastify);
+our @EXPORT_OK = qw(deliver_in_node fastify floor_nginx lua_nginx why_no_fastify);
 
 # Debian's packages libnginx-mod-http-ndk and libnginx-mod-http-lua.
 my @LUA_MODULES = map { "/usr/lib/nginx/modules/$_.so" } qw(ndk_http_module ngx_http_lua_module);
@@ -67,6 +68,27 @@ sub fastify ($t, $redis, $credentials, %args) {
     $t->wait_for_port($self->{port}, $self->{process});
     $t->on_stop(sub { Headgate::Http->close_all });
     return $self;
+}
+
+# One drain of `events` events with delivery by peers/node_deliver, `in_flight` at a time; the ground is Headgate::Bench::Drain's.
+sub deliver_in_node ($t, $drain, %args) {
+    my $directory = $t->bench_file('peers/node_deliver');
+    -d "$directory/node_modules" or die "$directory/node_modules: not there; scripts/install_deps.sh bench installs it\n";
+    my $redis  = $drain->redis;
+    my $events = $args{events};
+    $drain->fill($drain->type, $events);
+    my $settings = json({ redis_port => $redis->port, streams => [$drain->streams], url => $drain->hook, secret => $drain->secret, in_flight => $args{in_flight} });
+    my $before   = $redis->cpu_ns_total;
+    my $received = $drain->received;
+    my @command  = ('node', "$directory/deliver.mjs", $t->write_file('node-deliver.json', $settings));
+    my $process  = $t->start(name => 'node_deliver', command => \@command, env => { NODE_ENV => 'production' });
+    my $begun    = $drain->await($process, 'the first read', 0.0005, sub { $redis->calls('xreadgroup') });
+    $drain->await($process, "$events requests at the receiver", 0.02, sub { $drain->received - $received >= $events });
+    my $ended = $drain->await($process, 'empty streams', 0.002, sub { $redis->event_count == 0 });
+    my @cpu   = (cpu_ns($process->pid), $redis->cpu_ns_total - $before);
+    $process->stop;
+    $t->forget($process);
+    return { rate => $events / ($ended - $begun), cpu_us => $cpu[0] / 1000 / $events, redis_us => $cpu[1] / 1000 / $events };
 }
 
 package Headgate::Bench::Peers::Node {

@@ -1,13 +1,13 @@
 // See redis_topology.h. Replies: https://redis.io/commands/cluster-slots/, /role/, /sentinel/; redirections:
 // https://redis.io/docs/reference/cluster-spec/#redirection-and-resharding.
-#include "ngx_module/redis_topology.h"
+#include "common/redis_topology.h"
 
 #include <algorithm>
 #include <charconv>
 
-#include "ngx_module/redis_reply.h"
+#include "common/redis_reply.h"
 
-namespace headgate::edge {
+namespace headgate::redis {
 
 namespace {
 
@@ -93,7 +93,7 @@ const char* connection_fault(std::string_view error) noexcept {
         return "its role changed (UNBLOCKED)";
     }
     if (code == "NOAUTH") {
-        return "it wants a password (NOAUTH): see password_file of headgate_redis";
+        return "it wants a password (NOAUTH)";
     }
     return nullptr;
 }
@@ -174,4 +174,4 @@ bool SlotMap::serves(const HostPort& master) const noexcept {
                                                 static_cast<std::uint16_t>(found - masters_.begin())) != owner_.end();
 }
 
-}  // namespace headgate::edge
+}  // namespace headgate::redis

@@ -11,7 +11,7 @@
 
 struct redisReply;
 
-namespace headgate::edge {
+namespace headgate::redis {
 
 inline constexpr std::size_t kRedisSlots = 16384;
 // A cluster has at most about 1000 nodes (https://redis.io/docs/reference/cluster-spec/).
@@ -80,4 +80,4 @@ class SlotMap {
     std::array<std::uint16_t, kRedisSlots> owner_;  // indexes into masters_
 };
 
-}  // namespace headgate::edge
+}  // namespace headgate::redis

@@ -1,0 +1,38 @@
+// The failpoints of a test build. HEADGATE_FAILPOINT=<name>[:<nth>][=kill|stop][,…] : at its nth hit (the first unless
+// said) a place raises SIGKILL, or SIGSTOP: then the test changes what it wants to change meanwhile, and sends SIGCONT
+// or SIGKILL. Each place of the list acts once.
+#include <array>
+#include <atomic>
+#include <csignal>
+#include <cstdlib>
+#include <string_view>
+
+#include "sidecar/base/failpoint.h"
+
+namespace headgate {
+namespace {
+
+constexpr std::size_t kPlacesMax = 16;
+std::array<std::atomic<long>, kPlacesMax> hits;  // of the places in the list, in its order
+
+}  // namespace
+
+void failpoint(const char* name) noexcept {
+    // Asked each time: a unit test sets it in a forked child, long after the first hits.
+    const char* asked = std::getenv("HEADGATE_FAILPOINT");
+    if (asked == nullptr) return;
+    std::string_view list(asked);
+    for (std::size_t place = 0; place < kPlacesMax && !list.empty(); place++) {
+        std::string_view one = list.substr(0, list.find(','));
+        list.remove_prefix(one.size() < list.size() ? one.size() + 1 : list.size());
+        const std::size_t action_at = one.find('=');
+        const bool stops = action_at != std::string_view::npos && one.substr(action_at + 1) == "stop";
+        one = one.substr(0, action_at);
+        const std::size_t colon = one.find(':');
+        if (one.substr(0, colon) != name) continue;
+        const long nth = colon == std::string_view::npos ? 1 : std::atol(one.data() + colon + 1);
+        if (++hits[place] == nth) std::raise(stops ? SIGSTOP : SIGKILL);
+    }
+}
+
+}  // namespace headgate

@@ -1,0 +1,65 @@
+// Lanes come and go: what the dispatcher makes of a change of leases.
+#include "sidecar/deliver/dispatcher_impl.h"
+#include "sidecar/store/lane.h"
+
+namespace headgate {
+
+void Dispatcher::Impl::follow(OwnedPartsPtr now_owned) {
+    owned = std::move(now_owned);
+    ready->follow(owned);
+    for (Lane* lane : lanes.all()) {
+        if (!lane->queue.empty() && !is_held(lane->queue.front(), lane->part)) {
+            for (const HeldDelivery& delivery : lanes.drain(*lane)) {
+                let_go(delivery, lane->webhook_id, lane->part);
+            }
+        }
+    }
+    recover_signal.wake();
+    pump();
+}
+
+bool Dispatcher::Impl::is_held(const HeldDelivery& delivery, int part) const {
+    return owned->lane_epochs[static_cast<std::size_t>(part)] == delivery.lane_epoch;
+}
+
+void Dispatcher::Impl::let_go(const HeldDelivery& delivery, std::string_view webhook_id, int part) {
+    const auto& leaving = owned->leaving_lanes;
+    if (std::find(leaving.begin(), leaving.end(), part) != leaving.end()) {
+        add_result(delivery, record_unsent(delivery, webhook_id, AttemptOutcome::kInterrupted, "interrupted",
+                                           "another instance sends it", wall_clock_ms()));
+        return;
+    }
+    quota->add_bytes(webhook_id, -bytes_of(delivery));
+    quota->give_back(webhook_id);
+}
+
+bool Dispatcher::Impl::is_lane_in_use(int part) const {
+    const auto is_of_part = [part](const AttemptRecord& record) { return lane_of(record.webhook_id) == part; };
+    return lanes.is_part_in_use(part) || std::any_of(results.begin(), results.end(), is_of_part) ||
+           std::any_of(writing->records.begin(), writing->records.end(), is_of_part);
+}
+
+asio::awaitable<void> Dispatcher::Impl::recover_loop() {
+    milliseconds backoff = kBackoffMin;
+    while (!is_stopping) {
+        RecoverLanes recover{ready, ready->unrecovered(), owned};
+        if (recover.lanes.empty()) {
+            co_await recover_signal.wait_until(steady_clock::time_point::max());
+            continue;
+        }
+        const std::size_t lanes_asked = recover.lanes.size();
+        auto recovered = co_await db.run(std::move(recover));
+        if (recovered) {
+            spdlog::info("delivery.recovered interrupted={} lanes={}", *recovered, lanes_asked);
+            backoff = kBackoffMin;
+            next_poll = steady_clock::now();
+            store_signal.wake();
+            continue;
+        }
+        spdlog::warn("delivery.recover_failed retry_ms={} error=\"{}\"", backoff.count(), recovered.error().message);
+        co_await recover_signal.wait_until(steady_clock::now() + backoff);
+        backoff = std::min(backoff * 2, kBackoffMax);
+    }
+}
+
+}  // namespace headgate

@@ -1,0 +1,96 @@
+// The visits to the store: results in, deliveries that are due out. While one transaction runs, the next one's results
+// are gathered.
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "sidecar/deliver/dispatcher_impl.h"
+
+namespace headgate {
+
+namespace {
+
+constexpr TimeMs kLaneIdleMs = 60'000;
+constexpr milliseconds kPollInterval{500};
+constexpr milliseconds kSweepInterval{10'000};
+
+// What is due already but was not claimed waits for room: looking again at once would not find any.
+milliseconds until_next_look(std::optional<TimeMs> next_due_at) {
+    const TimeMs now = wall_clock_ms();
+    if (!next_due_at || *next_due_at <= now) {
+        return kPollInterval;
+    }
+    return std::min(kPollInterval, milliseconds(*next_due_at - now));
+}
+
+}  // namespace
+
+asio::awaitable<void> Dispatcher::Impl::store_loop() {
+    milliseconds backoff = kBackoffMin;
+    auto next_sweep = steady_clock::now() + kSweepInterval;
+    for (;;) {
+        const bool has_results = !results.empty() || !writing->records.empty();
+        const bool polls = !is_stopping && steady_clock::now() >= next_poll;
+        if (!has_results && !polls && !(may_be_hungry && !is_stopping)) {
+            if (is_final) {
+                co_return;
+            }
+            co_await store_signal.wait_until(next_poll);
+            if (is_stopping) {
+                next_poll = steady_clock::time_point::max();
+            }
+            continue;
+        }
+        if (writing->records.empty()) {
+            writing->records = std::exchange(results, {});
+            writing->written = 0;
+        }
+        const bool has_final_failure =
+            std::any_of(writing->records.begin(), writing->records.end(), [](const AttemptRecord& record) {
+                return record.outcome == AttemptOutcome::kDead || !record.disable_webhook_reason.empty();
+            });
+        StoreRound round{writing, quota, ready, StoreRound::Claim::kNo, wall_clock_ms()};
+        if (!is_stopping) {
+            round.claim = polls ? StoreRound::Claim::kYes : StoreRound::Claim::kIfHungry;
+        }
+        may_be_hungry = false;
+        auto outcome = co_await db.run(std::move(round));
+        if (writing->written == writing->records.size()) {
+            writing->records.clear();
+            writing->written = 0;
+        }
+        if (!outcome) {
+            spdlog::warn("delivery.store_failed unwritten={} retry_ms={} error=\"{}\"", unwritten(), backoff.count(),
+                         outcome.error().message);
+            next_poll = steady_clock::now() + backoff;
+            co_await pause(backoff);
+            backoff = std::min(backoff * 2, kBackoffMax);
+            continue;
+        }
+        backoff = kBackoffMin;
+        if (outcome->late > 0) {
+            counters.late += outcome->late;
+            spdlog::warn("delivery.late results={} action=left_to_the_new_owner", outcome->late);
+        }
+        if (has_final_failure && options.on_final_failure) {
+            options.on_final_failure();
+        }
+        if (outcome->has_looked) {
+            next_poll = steady_clock::now() + until_next_look(outcome->next_due_at);
+        }
+        accept(std::move(outcome->claimed), true);
+        if (steady_clock::now() >= next_sweep) {
+            next_sweep = steady_clock::now() + kSweepInterval;
+            lanes.forget_idle(wall_clock_ms() - kLaneIdleMs, gate_now_ms(),
+                              [this](const std::string& webhook_id) { quota->forget(webhook_id); });
+        }
+    }
+}
+
+asio::awaitable<void> Dispatcher::Impl::pause(milliseconds duration) {
+    asio::steady_timer timer(executor, duration);
+    boost::system::error_code ignored;
+    co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+}
+
+}  // namespace headgate

@@ -1,0 +1,41 @@
+// What operators are told about the store: how many deliveries are not finished, counted over the partial indexes of
+// those (what succeeded, and is most of the table, is never looked at); and who owns which shard.
+#include "sidecar/store/sqlite_store.h"
+
+namespace headgate {
+
+Result<Store::DeliveryCounts> SqliteStore::delivery_counts(TimeMs now) {
+    return read([&] {
+        auto number = [this](const char* sql) {
+            auto row = db_.query(sql);
+            row.step();
+            return row.number(0);
+        };
+        DeliveryCounts counts;
+        auto waiting = db_.query(
+            "SELECT count(*), coalesce(sum(due_at > ?), 0) FROM deliveries INDEXED BY deliveries_waiting"
+            " WHERE state IN ('queued', 'retrying')",
+            now);
+        waiting.step();
+        counts.later = waiting.number(1);
+        counts.due = waiting.number(0) - counts.later;
+        counts.in_flight =
+            number("SELECT count(*) FROM deliveries INDEXED BY deliveries_in_flight WHERE state = 'in_flight'");
+        counts.blocked =
+            number("SELECT count(*) FROM deliveries INDEXED BY deliveries_blocked WHERE state = 'blocked'");
+        counts.dead = number("SELECT count(*) FROM deliveries INDEXED BY deliveries_dead WHERE state = 'dead'");
+        return counts;
+    });
+}
+
+Result<std::vector<Store::ShardLease>> SqliteStore::shard_leases() {
+    return guarded([&] {
+        std::vector<ShardLease> leases;
+        auto rows = db_.query("SELECT part, owner, epoch, until FROM leases WHERE kind = 'shard' ORDER BY part");
+        while (rows.step())
+            leases.push_back({static_cast<int>(rows.number(0)), rows.text(1), rows.number(2), rows.number(3)});
+        return leases;
+    });
+}
+
+}  // namespace headgate
