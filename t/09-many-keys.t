@@ -130,7 +130,10 @@ is $auth->{token_misses}, $callers + 2 + $forgotten, 'tokens that are used stay,
 cmp_ok abs($auth->{tokens} - $half{auth}{tokens}), '<', $half{auth}{tokens} / 10, 'the zone was full at half time and holds about as many at the end';
 cmp_ok $auth->{tokens}, '<', $per_round * $kinds[1][1], '... a small part of all';
 cmp_ok $auth->{evictions} - $half{auth}{evictions}, '>=', int($callers / 2), '... because each newcomer takes the place of another';
-cmp_ok $memory, '<=', $half{memory} + 1024, 'the memory of the workers does not grow';
+SKIP: {
+    skip 'AddressSanitizer keeps what was freed for a while', 1 if $ENV{HEADGATE_TEST_ASAN};
+    cmp_ok $memory, '<=', $half{memory} + 1024, 'the memory of the workers does not grow';
+}
 unlike $nginx->error_text, qr/no memory/, 'nothing is said to have found no room';
 diag sprintf '%d callers in %.1f s; private memory of both workers: %d kB, at half time %d kB; %d tokens in the zone', $callers, $took, $memory, $half{memory}, $auth->{tokens};
 $t->done;

@@ -77,28 +77,10 @@ Result<std::vector<AttemptRecord>> PostgresStore::attempts_of_delivery(std::stri
     return guarded([&] {
         const Delivery delivery = delivery_row(org, delivery_id);
         std::vector<AttemptRecord> attempts;
-        auto rows = db_.query(
-            "SELECT number, started_at, finished_at, duration_ms, status_code, error_type, error_message,"
-            " request_headers, response_headers, response_body, outcome, coalesce(next_attempt_at, 0) FROM attempts"
-            " WHERE delivery_id = $1 ORDER BY id",
-            delivery_id);
+        auto rows = db_.query("SELECT " HEADGATE_ATTEMPT_COLUMNS " FROM attempts WHERE delivery_id = $1 ORDER BY id",
+                              delivery_id);
         while (rows.step()) {
-            attempts.push_back({.delivery_id = delivery.id,
-                                .webhook_id = delivery.webhook_id,
-                                .org = std::string(org),
-                                .number = static_cast<int>(rows.number(0)),
-                                .started_at = rows.number(1),
-                                .finished_at = rows.number(2),
-                                .duration_ms = rows.number(3),
-                                .status_code = static_cast<int>(rows.number(4)),
-                                .error_type = rows.text(5),
-                                .error_message = rows.text(6),
-                                .request_headers = rows.text(7),
-                                .response_headers = rows.text(8),
-                                .response_body = rows.text(9),
-                                .outcome = outcome_of(rows.view(10)),
-                                .next_attempt_at = rows.number(11),
-                                .disable_webhook_reason = {}});
+            attempts.push_back(read_attempt(rows, delivery.id, delivery.webhook_id, org));
         }
         return attempts;
     });

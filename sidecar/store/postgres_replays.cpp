@@ -5,32 +5,11 @@
 #include "sidecar/store/lane.h"
 #include "sidecar/store/postgres_store.h"
 
-// The columns that read_replay expects, in its order.
-#define HEADGATE_REPLAY_COLUMNS                                                                                      \
-    "id, organization_id, webhook_id, since_at, until_at, which, state, total, made, succeeded, failed, created_at," \
-    " updated_at"
-
 namespace headgate {
 namespace {
 
 constexpr std::size_t kSeenMax = 500;  // events of one transaction
 constexpr std::size_t kSeenInCallMax = 20'000;
-
-Replay read_replay(const PgResult& row) {
-    return {.id = row.text(0),
-            .org = row.text(1),
-            .webhook_id = row.text(2),
-            .since = row.number(3),
-            .until = row.number(4),
-            .which = row.text(5),
-            .state = row.text(6),
-            .total = row.number(7),
-            .made = row.number(8),
-            .succeeded = row.number(9),
-            .failed = row.number(10),
-            .created_at = row.number(11),
-            .updated_at = row.number(12)};
-}
 
 // $1 organization, $2 and $3 behind this event, $4 before this time, $5 up to this seq, $6 how many, $7 webhook. Each
 // with the state of its newest delivery there.
@@ -42,26 +21,10 @@ constexpr const char* kNextEvents =
     "  ORDER BY id DESC LIMIT 1) d ON true ORDER BY e.created_at, e.seq";
 constexpr int kNewestState = 11;
 
-// Borrowed from the row.
-EventRecord record_of(const PgResult& row) {
-    return {.id = row.view(2),
-            .org = row.view(3),
-            .key_id = row.view(4),
-            .type = row.view(5),
-            .source = row.view(6),
-            .payload = row.view(7),
-            .ordering_key = row.view(8),
-            .traceparent = row.view(9),
-            .via = row.view(10),
-            .at_ms = row.number(0)};
-}
-
 // Before the subscription is asked: it may have to parse the payload.
 bool is_missed(const Replay& replay, const PgResult& row) {
-    if (replay.which == "all") return true;
-    const bool has_one = !row.is_null(kNewestState);
-    if (replay.which == "missing") return !has_one;
-    return has_one && (row.view(kNewestState) == "dead" || row.view(kNewestState) == "cancelled");
+    if (row.is_null(kNewestState)) return is_missed(replay, std::nullopt);
+    return is_missed(replay, row.view(kNewestState));
 }
 
 }  // namespace
@@ -85,7 +48,7 @@ std::int64_t PostgresStore::count_missed(const Replay& replay, const Wants& want
         while (rows.step()) {
             cursor_at = rows.number(0);
             cursor_seq = rows.number(1);
-            if (is_missed(replay, rows) && wants(record_of(rows))) total++;
+            if (is_missed(replay, rows) && wants(replay_record(rows))) total++;
         }
         if (static_cast<std::size_t>(rows.rows()) < kSeenMax) return total;
     }
@@ -207,7 +170,7 @@ PostgresStore::ReplayStep PostgresStore::replay_step(std::string_view id, const 
         step.seen++;
         cursor_at = events.number(0);
         cursor_seq = events.number(1);
-        if (!is_missed(replay, events) || !wants(record_of(events))) continue;
+        if (!is_missed(replay, events) || !wants(replay_record(events))) continue;
         delivery_ids.add(ids.next());
         event_ids.add(events.view(2));
         step.made++;

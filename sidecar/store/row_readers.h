@@ -2,7 +2,9 @@
 // have the same members (text, view, number, real, is_null, optional_number), so that one reader does for both.
 #pragma once
 
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "sidecar/store/row_text.h"
 
@@ -19,6 +21,15 @@
     " is_active, disabled_reason, version, last_triggered_at, total_deliveries, failed_deliveries, created_at,"  \
     " updated_at, body_template, ordering_policy, rate, signature_style, ed25519_seed, failing_since_at"
 #define HEADGATE_WEBHOOK_COLUMN_COUNT 31
+#define HEADGATE_REPLAY_COLUMNS                                                                                      \
+    "id, organization_id, webhook_id, since_at, until_at, which, state, total, made, succeeded, failed, created_at," \
+    " updated_at"
+#define HEADGATE_ATTEMPT_COLUMNS                                                                             \
+    "number, started_at, finished_at, duration_ms, status_code, error_type, error_message, request_headers," \
+    " response_headers, response_body, outcome, coalesce(next_attempt_at, 0)"
+#define HEADGATE_ROLLUP_COLUMNS                                                                                 \
+    "webhook_id, hour_at, event_type, success_count, failed_count, pending_count, retry_count, response_count," \
+    " response_ms_sum, filtered_count, disabled_count"
 
 namespace headgate {
 
@@ -110,6 +121,83 @@ Webhook read_webhook_columns(const Row& row) {
     webhook.signature_style = row.text(28);
     webhook.failing_since = row.optional_number(30);
     return webhook;
+}
+
+template <typename Row>
+Replay read_replay(const Row& row) {
+    return {.id = row.text(0),
+            .org = row.text(1),
+            .webhook_id = row.text(2),
+            .since = row.number(3),
+            .until = row.number(4),
+            .which = row.text(5),
+            .state = row.text(6),
+            .total = row.number(7),
+            .made = row.number(8),
+            .succeeded = row.number(9),
+            .failed = row.number(10),
+            .created_at = row.number(11),
+            .updated_at = row.number(12)};
+}
+
+// What a replay looks at of an event: created_at, seq, id, organization_id, key_id, type, source, payload,
+// ordering_key, traceparent, via. Borrowed from the row, until its next step.
+template <typename Row>
+EventRecord replay_record(const Row& row) {
+    return {.id = row.view(2),
+            .org = row.view(3),
+            .key_id = row.view(4),
+            .type = row.view(5),
+            .source = row.view(6),
+            .payload = row.view(7),
+            .ordering_key = row.view(8),
+            .traceparent = row.view(9),
+            .via = row.view(10),
+            .at_ms = row.number(0)};
+}
+
+// Does a replay send this event again, as far as the newest delivery of it to the webhook says? nullopt: there is none.
+[[nodiscard]] inline bool is_missed(const Replay& replay, std::optional<std::string_view> newest_state) {
+    if (replay.which == "all") return true;
+    if (replay.which == "missing") return !newest_state;
+    return newest_state == "dead" || newest_state == "cancelled";
+}
+
+template <typename Row>
+AttemptRecord read_attempt(const Row& row, std::string_view delivery_id, std::string_view webhook_id,
+                           std::string_view org) {
+    AttemptRecord attempt;
+    attempt.delivery_id = delivery_id;
+    attempt.webhook_id = webhook_id;
+    attempt.org = org;
+    attempt.number = static_cast<int>(row.number(0));
+    attempt.started_at = row.number(1);
+    attempt.finished_at = row.number(2);
+    attempt.duration_ms = row.number(3);
+    attempt.status_code = static_cast<int>(row.number(4));
+    attempt.error_type = row.text(5);
+    attempt.error_message = row.text(6);
+    attempt.request_headers = row.text(7);
+    attempt.response_headers = row.text(8);
+    attempt.response_body = row.text(9);
+    attempt.outcome = outcome_of(row.view(10));
+    attempt.next_attempt_at = row.number(11);
+    return attempt;
+}
+
+template <typename Row>
+Rollup read_rollup(const Row& row) {
+    return {.webhook_id = row.text(0),
+            .event_type = row.text(2),
+            .hour_at = row.number(1),
+            .success = row.number(3),
+            .failed = row.number(4),
+            .pending = row.number(5),
+            .retries = row.number(6),
+            .responses = row.number(7),
+            .response_ms_sum = row.number(8),
+            .filtered = row.number(9),
+            .disabled = row.number(10)};
 }
 
 }  // namespace headgate

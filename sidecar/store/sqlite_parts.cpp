@@ -78,23 +78,10 @@ Result<std::vector<Rollup>> SqliteStore::rollups(std::string_view org, std::stri
         }
         std::vector<Rollup> rollups;
         auto rows = db_.query(
-            "SELECT webhook_id, hour_at, event_type, success_count, failed_count, pending_count, retry_count,"
-            " response_count, response_ms_sum, filtered_count, disabled_count FROM rollups"
-            " WHERE webhook_id = ? AND hour_at >= ? AND hour_at < ? ORDER BY hour_at, event_type",
+            "SELECT " HEADGATE_ROLLUP_COLUMNS
+            " FROM rollups WHERE webhook_id = ? AND hour_at >= ? AND hour_at < ? ORDER BY hour_at, event_type",
             webhook_id, since, until);
-        while (rows.step()) {
-            rollups.push_back({.webhook_id = rows.text(0),
-                               .event_type = rows.text(2),
-                               .hour_at = rows.number(1),
-                               .success = rows.number(3),
-                               .failed = rows.number(4),
-                               .pending = rows.number(5),
-                               .retries = rows.number(6),
-                               .responses = rows.number(7),
-                               .response_ms_sum = rows.number(8),
-                               .filtered = rows.number(9),
-                               .disabled = rows.number(10)});
-        }
+        while (rows.step()) rollups.push_back(read_rollup(rows));
         return rollups;
     });
 }

@@ -114,28 +114,10 @@ Result<std::vector<AttemptRecord>> SqliteStore::attempts_of_delivery(std::string
             db_.query("SELECT webhook_id FROM deliveries WHERE id = ? AND organization_id = ?", delivery_id, org);
         if (!delivery.step()) throw_not_found("delivery", delivery_id);
         std::vector<AttemptRecord> attempts;
-        auto rows = db_.query(
-            "SELECT number, started_at, finished_at, duration_ms, status_code, error_type, error_message,"
-            " request_headers, response_headers, response_body, outcome, coalesce(next_attempt_at, 0) FROM attempts"
-            " WHERE delivery_id = ? ORDER BY rowid",
-            delivery_id);
+        auto rows = db_.query("SELECT " HEADGATE_ATTEMPT_COLUMNS " FROM attempts WHERE delivery_id = ? ORDER BY rowid",
+                              delivery_id);
         while (rows.step()) {
-            attempts.push_back({.delivery_id = std::string(delivery_id),
-                                .webhook_id = delivery.text(0),
-                                .org = std::string(org),
-                                .number = static_cast<int>(rows.number(0)),
-                                .started_at = rows.number(1),
-                                .finished_at = rows.number(2),
-                                .duration_ms = rows.number(3),
-                                .status_code = static_cast<int>(rows.number(4)),
-                                .error_type = rows.text(5),
-                                .error_message = rows.text(6),
-                                .request_headers = rows.text(7),
-                                .response_headers = rows.text(8),
-                                .response_body = rows.text(9),
-                                .outcome = outcome_of(rows.view(10)),
-                                .next_attempt_at = rows.number(11),
-                                .disable_webhook_reason = {}});
+            attempts.push_back(read_attempt(rows, std::string(delivery_id), delivery.text(0), org));
         }
         return attempts;
     });

@@ -4,52 +4,17 @@
 #include "sidecar/base/failpoint.h"
 #include "sidecar/store/sqlite_store.h"
 
-// The columns that read_replay expects, in its order.
-#define HEADGATE_REPLAY_COLUMNS                                                                                      \
-    "id, organization_id, webhook_id, since_at, until_at, which, state, total, made, succeeded, failed, created_at," \
-    " updated_at"
-
 namespace headgate {
 namespace {
 
 constexpr std::size_t kSeenMax = 500;  // events of one transaction
 constexpr std::size_t kSeenInCallMax = 20'000;
 
-Replay read_replay(const SqliteQuery& row) {
-    return {.id = row.text(0),
-            .org = row.text(1),
-            .webhook_id = row.text(2),
-            .since = row.number(3),
-            .until = row.number(4),
-            .which = row.text(5),
-            .state = row.text(6),
-            .total = row.number(7),
-            .made = row.number(8),
-            .succeeded = row.number(9),
-            .failed = row.number(10),
-            .created_at = row.number(11),
-            .updated_at = row.number(12)};
-}
-
 // ?1 organization, ?2 and ?3 behind this event, ?4 before this time, ?5 up to this seq, ?6 how many.
 constexpr const char* kNextEvents =
     "SELECT created_at, seq, id, organization_id, key_id, type, source, payload, ordering_key, traceparent, via"
     " FROM events INDEXED BY events_age WHERE organization_id = ?1 AND (created_at, seq) > (?2, ?3)"
     " AND created_at < ?4 AND seq <= ?5 ORDER BY created_at, seq LIMIT ?6";
-
-// Borrowed from the row, until its next step.
-EventRecord record_of(const SqliteQuery& row) {
-    return {.id = row.view(2),
-            .org = row.view(3),
-            .key_id = row.view(4),
-            .type = row.view(5),
-            .source = row.view(6),
-            .payload = row.view(7),
-            .ordering_key = row.view(8),
-            .traceparent = row.view(9),
-            .via = row.view(10),
-            .at_ms = row.number(0)};
-}
 
 }  // namespace
 
@@ -60,9 +25,8 @@ bool SqliteStore::is_missed(const Replay& replay, std::string_view event_id) {
         "SELECT state FROM deliveries INDEXED BY deliveries_event WHERE event_id = ? AND webhook_id = ?"
         " AND kind <> 'test' ORDER BY id DESC LIMIT 1",
         event_id, replay.webhook_id);
-    const bool has_one = newest.step();
-    if (replay.which == "missing") return !has_one;
-    return has_one && (newest.view(0) == "dead" || newest.view(0) == "cancelled");
+    if (!newest.step()) return headgate::is_missed(replay, std::nullopt);
+    return headgate::is_missed(replay, newest.view(0));
 }
 
 std::int64_t SqliteStore::count_missed(const Replay& replay, const Wants& wants, std::int64_t seq_max) {
@@ -78,7 +42,7 @@ std::int64_t SqliteStore::count_missed(const Replay& replay, const Wants& wants,
     std::int64_t total = 0;
     auto rows = db_.query(kNextEvents, replay.org, replay.since, 0, replay.until, seq_max, -1);
     while (rows.step()) {
-        if (is_missed(replay, rows.view(2)) && wants(record_of(rows))) total++;
+        if (is_missed(replay, rows.view(2)) && wants(replay_record(rows))) total++;
     }
     return total;
 }
@@ -190,7 +154,7 @@ SqliteStore::ReplayStep SqliteStore::replay_step(std::string_view id, const Want
             step.seen++;
             cursor_at = events.number(0);
             cursor_seq = events.number(1);
-            if (!is_missed(replay, events.view(2)) || !wants(record_of(events))) continue;
+            if (!is_missed(replay, events.view(2)) || !wants(replay_record(events))) continue;
             db_.execute(
                 "INSERT INTO deliveries (id, organization_id, webhook_id, event_id, state, kind, due_at, generation,"
                 " lane, shard, stream_ms, stream_seq, replay_id, created_at, updated_at)"
