@@ -92,6 +92,7 @@ class StubStore : public Store {
     Result<void> delete_webhook(std::string_view, std::string_view, TimeMs) override {
         return refused("delete_webhook");
     }
+    Result<EventPage> list_events(std::string_view, const EventQuery&) override { return refused("list_events"); }
     Result<std::vector<Event>> inbox(std::string_view, const InboxQuery&) override { return refused("inbox"); }
     Result<Event> ack_event(std::string_view, std::string_view, TimeMs) override { return refused("ack_event"); }
     Result<Event> get_event(std::string_view, std::string_view) override { return refused("get_event"); }

@@ -76,6 +76,9 @@ struct App::Impl {
         if (!http) return tl::unexpected(http.error());
         http_options = *http;
         spdlog::info("store_open migrations_applied={}", *migrated);
+        auto third = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
+        if (!third) return tl::unexpected(third.error());
+        counter.emplace(std::move(*third));
         writer.emplace(std::move(*store));
         reader.emplace(std::move(*second));
         if (is_shared_store(config)) {
@@ -191,7 +194,7 @@ struct App::Impl {
 
     void make_api() {
         api.emplace(ApiServices{
-            *writer, *reader, secrets.pepper, secrets.token_key, config.tokens_lifetime_ms, guard,
+            *writer, *reader, *counter, secrets.pepper, secrets.token_key, config.tokens_lifetime_ms, guard,
             config.http_trusted_proxies, [this] { return ingest->wait_until_caught_up(milliseconds(1000)); },
             [this] { projection->poke(); }, [this](std::string_view webhook_id) { dispatcher->invalidate(webhook_id); },
             [this] { return health_report(monitor->vitals()); }, [this] { return monitor->metrics(); },
@@ -350,7 +353,7 @@ struct App::Impl {
     asio::signal_set signals{io, SIGTERM, SIGINT};
     asio::steady_timer stop_requested{io, SteadyClock::time_point::max()};
     asio::steady_timer part_ended{io};
-    std::optional<DbExecutor> writer, reader;
+    std::optional<DbExecutor> writer, reader, counter;
     std::optional<DbExecutor> lease_keeper, chore_db;  // where the store may have other instances
     RedisAddress ingest_address;
     std::unique_ptr<RedisLink> events, keys;
@@ -391,6 +394,7 @@ Result<void> App::run() {
     // What still runs on the DB threads uses ingest, dispatcher and subscriptions, which are destroyed before these.
     impl_->writer->join();
     impl_->reader->join();
+    impl_->counter->join();
     for (auto* executor : {&impl_->lease_keeper, &impl_->chore_db}) {
         if (*executor) (*executor)->join();
     }

@@ -162,16 +162,22 @@ struct Chores::Impl {
         auto replays = co_await db.run(std::move(ask));
         if (!note(replay, replays)) co_return kFailurePause;
         const Error* failed = nullptr;
+        bool gets_on = false;
         Result<std::size_t> made = std::size_t{0};
         for (const Replay& each : *replays) {
             if (!is_ours()) break;
             AdvanceReplay work{each, options.replay_queued_max};
             auto advanced = co_await db.run(std::move(work));
             // One that cannot go on holds back no other.
-            if (!advanced) made = std::move(advanced);
+            if (!advanced) {
+                made = std::move(advanced);
+            } else if (*advanced > 0) {
+                gets_on = true;
+            }
         }
         if (!made) failed = &made.error();
-        co_return note(replay, failed) ? options.replay_interval : kFailurePause;
+        if (!note(replay, failed)) co_return kFailurePause;
+        co_return gets_on ? options.replay_pause : options.replay_interval;
     }
 
     void wake_all() {

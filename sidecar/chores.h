@@ -22,6 +22,7 @@ struct ChoresOptions {
     std::chrono::milliseconds purge_pause{50};  // between two batches, for who else wants the store
     std::chrono::milliseconds relay_interval{1'000};
     std::chrono::milliseconds replay_interval{500};
+    std::chrono::milliseconds replay_pause{50};  // while a replay gets on
     // Unfinished deliveries of one replay: few, so that those of live events come first.
     std::size_t replay_queued_max = 100;
 };

@@ -93,6 +93,14 @@ sub new_world ($name) {
         like $said, qr/"status": ?"delivered"/, 'quickstart: the event is acknowledged' if $example->{name} eq 'inbox';
     }
     is_deeply [sort keys %run], [sort qw(init allow start webhook receive publish token inbox)], 'quickstart: every step was run';
+
+    # -- operations.md, on what the quickstart has left ------------------------------------------------
+    ($ENV{WEBHOOK}) = $run{webhook} =~ /([0-9a-f-]{36})/ or die "no webhook in: $run{webhook}";
+    my %operations = map { $_->{name} => run_example($world, $_) } examples('docs/operations.md');
+    is_deeply [sort keys %operations], [sort qw(explain replay replay-api)], 'operations: the examples';
+    like $operations{explain}, qr/\tdelivered\t.*"state":"success"/s, 'operations: explain';
+    like $operations{replay}, qr/total: 0.*state: done/s, 'operations: nothing is missing';
+    like $operations{'replay-api'}, qr/"verdict":"delivered".*"total":0/s, 'operations: the API';
 }
 
 # -- README ------------------------------------------------------------------------------------

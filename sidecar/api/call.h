@@ -30,6 +30,7 @@ struct HealthReport {
 struct ApiServices {
     DbExecutor& writer;
     DbExecutor& reader;
+    DbExecutor& counter;  // for what may take seconds, and must hold up neither of the others
     const HmacSha256Key& pepper;
     const VerificationKey& token_key;
     std::int64_t token_lifetime_ms;
@@ -76,5 +77,21 @@ boost::asio::awaitable<ServerResponse> patch_webhook(const ApiServices& services
 boost::asio::awaitable<ServerResponse> post_webhook_secret(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> post_webhook_key_pair(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> get_webhook_jwks(const ApiServices& services, Call call);
+
+// What became of events, and what to do about it.
+boost::asio::awaitable<ServerResponse> list_deliveries(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_delivery(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> list_attempts(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> retry_delivery(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> cancel_delivery(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> post_replay(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> list_replays(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_replay(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> pause_replay(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> resume_replay(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> cancel_replay(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> list_events(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> get_event(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> explain_event(const ApiServices& services, Call call);
 
 }  // namespace headgate

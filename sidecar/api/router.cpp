@@ -8,7 +8,7 @@
 namespace headgate {
 namespace {
 
-constexpr std::array<Route, 18> kRoutes = {{
+constexpr auto kRoutes = std::to_array<Route>({
     {"GET", "/live", "", get_live},
     {"GET", "/health", "", get_health},
     {"GET", "/metrics", "", get_metrics},
@@ -27,7 +27,22 @@ constexpr std::array<Route, 18> kRoutes = {{
     {"POST", "/api/webhooks/{id}/rotate-key-pair", "webhooks:write", post_webhook_key_pair},
     {"GET", "/.well-known/webhooks/{id}/jwks.json", "", get_webhook_jwks},
     {"DELETE", "/api/webhooks/{id}", "webhooks:write", delete_webhook},
-}};
+
+    {"GET", "/api/deliveries", "webhooks:read", list_deliveries},
+    {"GET", "/api/deliveries/{id}", "webhooks:read", get_delivery},
+    {"GET", "/api/deliveries/{id}/attempts", "webhooks:read", list_attempts},
+    {"POST", "/api/deliveries/{id}/retry", "webhooks:write", retry_delivery},
+    {"POST", "/api/deliveries/{id}/cancel", "webhooks:write", cancel_delivery},
+    {"POST", "/api/webhooks/{id}/replay", "webhooks:write", post_replay},
+    {"GET", "/api/webhooks/{id}/replays", "webhooks:read", list_replays},
+    {"GET", "/api/replays/{id}", "webhooks:read", get_replay},
+    {"POST", "/api/replays/{id}/pause", "webhooks:write", pause_replay},
+    {"POST", "/api/replays/{id}/resume", "webhooks:write", resume_replay},
+    {"POST", "/api/replays/{id}/cancel", "webhooks:write", cancel_replay},
+    {"GET", "/api/events", "events:read", list_events},
+    {"GET", "/api/events/{id}", "events:read", get_event},
+    {"GET", "/api/events/{id}/explain", "events:read", explain_event},
+});
 
 std::string_view next_segment(std::string_view& path) {
     path.remove_prefix(1);  // the slash

@@ -55,6 +55,7 @@ int run_command_line(int argc, char** argv) {
     add_webhook(root, invocation);
     add_shards(root, invocation);
     add_event(root, invocation);
+    add_delivery(root, invocation);
     add_explain_url(root, invocation);
     add_receive(root, invocation);
     add_version(root, invocation);

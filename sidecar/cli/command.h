@@ -40,6 +40,10 @@ void add_key(CLI::App& root, Invocation& invocation);
 void add_webhook(CLI::App& root, Invocation& invocation);
 void add_shards(CLI::App& root, Invocation& invocation);
 void add_event(CLI::App& root, Invocation& invocation);
+void add_event_list(CLI::App& event, Invocation& invocation);  // below `event`, as the next two
+void add_event_replay(CLI::App& event, Invocation& invocation);
+void add_event_explain(CLI::App& event, Invocation& invocation);
+void add_delivery(CLI::App& root, Invocation& invocation);
 void add_explain_url(CLI::App& root, Invocation& invocation);
 void add_receive(CLI::App& root, Invocation& invocation);
 void add_version(CLI::App& root, Invocation& invocation);

@@ -1,4 +1,5 @@
-// headgate event send: publish one event through the edge.
+// headgate event send: publish one event through the edge. The other commands about events: event_list.cpp,
+// event_replay.cpp, event_explain.cpp.
 #include <curl/curl.h>
 
 #include <boost/json.hpp>
@@ -135,6 +136,9 @@ void add_event(CLI::App& root, Invocation& invocation) {
     command->add_option("--ordering-key", options->ordering_key, "events with the same key keep their order");
     command->callback(
         [&invocation, options] { invocation.action = [&invocation, options] { return send(invocation, *options); }; });
+    add_event_list(*event, invocation);
+    add_event_replay(*event, invocation);
+    add_event_explain(*event, invocation);
 }
 
 }  // namespace headgate

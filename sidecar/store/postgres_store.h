@@ -99,6 +99,7 @@ class PostgresStore final : public Store {
     Result<void> delete_webhook(std::string_view org, std::string_view id, TimeMs now) override;
 
     Result<std::vector<Event>> inbox(std::string_view org, const InboxQuery& query) override;
+    Result<EventPage> list_events(std::string_view org, const EventQuery& query) override;
     Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) override;
     Result<Event> get_event(std::string_view org, std::string_view id) override;
 

@@ -113,6 +113,7 @@ class SqliteStore final : public Store {
                                         TimeMs until) override;
 
     Result<std::vector<Event>> inbox(std::string_view org, const InboxQuery& query) override;
+    Result<EventPage> list_events(std::string_view org, const EventQuery& query) override;
     Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) override;
     Result<Event> get_event(std::string_view org, std::string_view id) override;
 

@@ -164,6 +164,21 @@ struct DeliveryQuery {
     std::string after;  // continue behind this delivery's id
 };
 
+// Newest first, without payloads.
+struct EventQuery {
+    std::string type;                    // exact, or the beginning of one and `.*`; empty: any
+    std::string source;                  // exact; empty: any
+    std::optional<TimeMs> since, until;  // of the event: since <= created_at < until
+    int limit = 50;
+    std::string after;  // what a page before this one left in `next`
+};
+struct EventPage {
+    std::vector<Event> events;
+    // Where to go on; empty at the end. A page may be short, or empty, and not the last: one call looks at a bounded
+    // number of events.
+    std::string next;
+};
+
 // What of the deliveries and attempts may be forgotten. Events with an unfinished delivery stay.
 struct PurgeRequest {
     TimeMs events_before = 0, attempts_before = 0, now = 0;
@@ -355,6 +370,8 @@ class Store {
     // A repeated acknowledgement is not an error; a foreign id is kNotFound.
     virtual Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) = 0;
     virtual Result<Event> get_event(std::string_view org, std::string_view id) = 0;
+    // kInvalidArgument: `after` is not of a page.
+    virtual Result<EventPage> list_events(std::string_view org, const EventQuery& query) = 0;
 
     // -- counters for /health and status lines (operator)
     struct Totals {

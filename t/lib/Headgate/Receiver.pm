@@ -1,4 +1,5 @@
-# An endpoint that answers 200 and keeps a line of each request in a file: time, path, webhook-id.
+# An endpoint that answers 200, or what answer() says for a path, and keeps a line of each request in a file: time, path,
+# webhook-id.
 package Headgate::Receiver;
 use v5.36;
 
@@ -19,6 +20,15 @@ sub start ($class, $t) {
 sub port ($self) { $self->{port} }
 sub url ($self, $path) { "http://127.0.0.1:$self->{port}/$path" }
 
+# From here on requests of this path are answered with this status; 0: not at all, the connection stays open.
+sub answer ($self, $path, $status) {
+    $self->{answers}{$path} = $status;
+    open my $file, '>', "$self->{file}.next" or die "$self->{file}.next: $!";
+    print $file map { "$_ $self->{answers}{$_}\n" } keys $self->{answers}->%*;
+    close $file;
+    rename "$self->{file}.next", "$self->{file}.answers" or die "rename: $!";
+}
+
 # All so far: "<path> <webhook-id>" => list of times. What was added since the last call is read.
 sub received ($self) {
     open my $file, '<', $self->{file} or return $self->{received} // {};
@@ -29,6 +39,13 @@ sub received ($self) {
         $self->{at} = tell $file;
     }
     return $self->{received} // {};
+}
+
+# What answer() said last; the file is replaced as a whole.
+sub status_of ($path, $target) {
+    open my $file, '<', $path or return 200;
+    while (my $line = <$file>) { return $1 if $line =~ /\A\Q$target\E (\d+)\n/ }
+    return 200;
 }
 
 sub serve ($port, $path) {
@@ -57,7 +74,9 @@ sub serve ($port, $path) {
                 my ($target) = $head =~ m{\A\S+ /(\S*)};
                 my ($id)     = $head =~ /\r\nwebhook-id: (\S+)/i;
                 print $out time, " $target ", $id // '-', "\n";
-                syswrite $socket, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                my $status = status_of("$path.answers", $target);
+                my $answer = "status $status";
+                syswrite $socket, "HTTP/1.1 $status Answer\r\nContent-Length: @{[ length $answer ]}\r\n\r\n$answer" if $status;
             }
         }
     }
