@@ -299,7 +299,7 @@ void test_feed_random_bodies_agree_with_the_oracle(void**) {
 }
 
 void test_corpus_of_the_fuzzer_agrees_with_the_oracle(void**) {
-    const auto directory = std::filesystem::path(__FILE__).parent_path() / "fuzz" / "corpus" / "batch_scanner";
+    const auto directory = std::filesystem::path(HEADGATE_CORPUS) / "batch_scanner";
     std::size_t files = 0;
     for (const auto& entry : std::filesystem::directory_iterator(directory)) {
         std::ifstream in(entry.path(), std::ios::binary);

@@ -362,7 +362,7 @@ void test_member_name_appended_in_parts_has_the_same_hash(void**) {
 }
 
 void test_corpus_of_the_fuzzer_agrees_with_the_oracle(void**) {
-    const auto directory = std::filesystem::path(__FILE__).parent_path() / "fuzz" / "corpus" / "event_scanner";
+    const auto directory = std::filesystem::path(HEADGATE_CORPUS) / "event_scanner";
     std::size_t files = 0;
     for (const auto& entry : std::filesystem::directory_iterator(directory)) {
         std::ifstream in(entry.path(), std::ios::binary);

@@ -13,7 +13,7 @@ namespace {
 
 // How many files there are.
 std::size_t replay(const char* name, const std::function<bool(const std::string&)>& is_right) {
-    const auto directory = std::filesystem::path(__FILE__).parent_path() / "fuzz" / "corpus" / name;
+    const auto directory = std::filesystem::path(HEADGATE_CORPUS) / name;
     std::size_t files = 0;
     for (const auto& entry : std::filesystem::directory_iterator(directory)) {
         std::ifstream in(entry.path(), std::ios::binary);

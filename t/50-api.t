@@ -2,6 +2,7 @@
 # to the organization of the credential.
 use v5.36;
 use Test::More;
+use Time::HiRes qw(time);
 
 use Headgate::Credentials qw(json);
 use Headgate::Test;
@@ -65,8 +66,11 @@ $answer = call('POST', '/events', undef, json({ type => 'token.used', source => 
 is $answer->status, 201, 'and publishes' or diag $answer->body;
 
 # -- inbox -------------------------------------------------------------------------------------
+# The order is that of milliseconds: events of one and the same may lie in different shards.
 my @ids = $answer->json->{id};
 for my $n (2 .. 4) {
+    my $millisecond = int(time * 1000);
+    $t->wait_for('the next millisecond', sub { int(time * 1000) > $millisecond + 1 });
     push @ids, call('POST', '/events', $key, qq({"type":"inbox.test","source":"s$n","payload":{"n":$n, "big":12345678901234567890}}))->json->{id};
 }
 $answer = call('GET', '/inbox', $key);
