@@ -61,12 +61,12 @@ sanitized_tests() {
     done
 }
 
-# -O1 keeps the sanitized tests quick; -g1 keeps file and line in their reports and the build short.
+# -O0 compiles a third faster than -O1, which is more than the tests then lose; -g1 has file and line for their reports.
 build_sanitized_tests() {
     local tests
     tests=$(sanitized_tests)
     # shellcheck disable=SC2086  # a list of target names
-    scripts/build_cmake.sh build/asan-unit -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O1 -g1" \
+    scripts/build_cmake.sh build/asan-unit -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_FLAGS_DEBUG=-O0 -g1" \
         -DHEADGATE_TESTS=ON -DHEADGATE_SANITIZE=address,undefined -- $tests
 }
 
