@@ -1,4 +1,4 @@
-// links: headgate_store headgate_base headgate_common
+// links: headgate_store headgate_common
 // What is decided without a PostgreSQL about a store's schema and its copy: which migrations wait, which tables are
 // copied by which keys, what a row's digest sees, and where a batch ends. The copy itself: t/42-migrate.t.
 #include <algorithm>
