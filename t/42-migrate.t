@@ -36,6 +36,13 @@ sub fails_with ($pattern, $store, @words) {
     is $code, 1, "headgate @words: exit 1" or diag $said;
     like $said, $pattern, '... and says why';
 }
+# `serve` on a store that it must not touch: ends by itself.
+sub serve_refuses ($pattern, $store) {
+    my $serve = $t->start(name => 'refused serve', log => $t->path('refused.log'), command => [$h->executable, 'serve', '--config', $h->config], env => { HEADGATE_STORE_URL => $store });
+    $serve->wait(20);
+    is $serve->describe_exit, 'exit 1', 'headgate serve: exit 1' or diag $serve->log_text;
+    like $serve->log_text, $pattern, '... and says why';
+}
 # The rows of a --json answer, errors left out.
 sub rows ($said) { ($said =~ /^(\[.*\])$/m) ? JSON::PP->new->utf8->decode($1)->@* : () }
 
@@ -188,12 +195,12 @@ my $first = copied();
 cmp_ok $first, '>', 0, 'what was copied before stays';
 copy_until('after_copy:20');
 cmp_ok copied(), '>', $first, 'the next run goes on behind it';
-fails_with(qr/a copy into this store has not ended/, $target, 'serve');
+serve_refuses(qr/a copy into this store has not ended/, $target);
 fails_with(qr/a copy into this store has not ended/, $target, 'org', 'list');
 {
     my $stopped = copy_until('in_copy:5=stop');
     $t->wait_for('the copy to stand still', sub { $t->read_file("/proc/@{[ $stopped->pid ]}/stat") =~ /\) T / });
-    fails_with(qr/another `headgate serve` holds/, $source, 'serve');
+    serve_refuses(qr/another `headgate serve` holds/, $source);
     $stopped->crash;
 }
 my ($code, $said) = $h->run(@copy);
