@@ -11,6 +11,7 @@ class StubStore : public Store {
  public:
     Result<int> migrate() override { return refused("migrate"); }
     Result<int> schema_version() override { return refused("schema_version"); }
+    Result<std::vector<MigrationRow>> migrations() override { return refused("migrations"); }
     Result<LeaseView> renew_leases(const LeaseRound&) override { return refused("renew_leases"); }
     Result<std::vector<ShardLease>> shard_leases() override { return refused("shard_leases"); }
     Result<PersistOutcome> persist(const PersistBatch&, SubscriptionMatcher&) override { return refused("persist"); }

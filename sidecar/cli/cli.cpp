@@ -58,6 +58,7 @@ int run_command_line(int argc, char** argv) {
     add_delivery(root, invocation);
     add_explain_url(root, invocation);
     add_receive(root, invocation);
+    add_migrate(root, invocation);
     add_version(root, invocation);
     let_options_fall_through(root);
     try {

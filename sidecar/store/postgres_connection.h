@@ -91,6 +91,8 @@ class PgConnection {
         (params.add(args), ...);
         return queue(sql, params);
     }
+    // The same with parameters whose number is known only when it runs. `sql` lives as long as the connection.
+    std::size_t send_params(const char* sql, const PgParams& params) { return queue(sql, params); }
     // Sends what is queued and waits for all of it. Throws the first error; then all that was queued behind it was
     // skipped by the server.
     void flush();

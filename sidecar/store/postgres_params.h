@@ -23,7 +23,7 @@ namespace pg {
 
 // Of the server's catalogue (src/include/catalog/pg_type.dat); they never change.
 inline constexpr unsigned kInt8 = 20, kText = 25, kFloat8 = 701, kBytea = 17;
-inline constexpr unsigned kInt8Array = 1016, kTextArray = 1009, kByteaArray = 1001;
+inline constexpr unsigned kInt8Array = 1016, kTextArray = 1009, kByteaArray = 1001, kFloat8Array = 1022;
 
 inline void append_int32(std::string& out, std::int32_t value) {
     auto bits = static_cast<std::uint32_t>(value);
@@ -43,6 +43,7 @@ class PgArray {
     [[nodiscard]] static PgArray numbers() { return PgArray(pg::kInt8); }
     [[nodiscard]] static PgArray texts() { return PgArray(pg::kText); }
     [[nodiscard]] static PgArray bytes() { return PgArray(pg::kBytea); }
+    [[nodiscard]] static PgArray reals() { return PgArray(pg::kFloat8); }
 
     void add(std::string_view value) {
         pg::append_int32(elements_, static_cast<std::int32_t>(value.size()));
@@ -59,6 +60,10 @@ class PgArray {
     void add(T value) { add(static_cast<std::int64_t>(value)); }
     void add(const std::optional<std::int64_t>& value) {
         if (value) return add(*value);
+        add_null();
+    }
+    void add(double value) { add(std::bit_cast<std::int64_t>(value)); }
+    void add_null() {
         pg::append_int32(elements_, -1);
         count_++;
         has_null_ = true;
@@ -76,9 +81,10 @@ class PgArray {
         return out += elements_;
     }
     [[nodiscard]] unsigned array_type() const {
-        return element_type_ == pg::kInt8   ? pg::kInt8Array
-               : element_type_ == pg::kText ? pg::kTextArray
-                                            : pg::kByteaArray;
+        return element_type_ == pg::kInt8     ? pg::kInt8Array
+               : element_type_ == pg::kText   ? pg::kTextArray
+               : element_type_ == pg::kFloat8 ? pg::kFloat8Array
+                                              : pg::kByteaArray;
     }
 
  private:

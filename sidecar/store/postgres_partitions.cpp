@@ -35,34 +35,32 @@ std::optional<TimeMs> partition_start(std::string_view table, std::string_view n
     return weeks * kPartitionMs;
 }
 
+void make_partition(PgConnection& db, const std::string& table, TimeMs from) {
+    std::string name = partition_name(table, from);
+    std::string first = partition_bound(from);
+    std::string last = partition_bound(from + kPartitionMs);
+    // What a clock ahead of ours has put among the strays stays there, and with it the rest of its week.
+    auto row =
+        table == "events"
+            ? db.query(
+                  "SELECT to_regclass($1) IS NOT NULL OR EXISTS (SELECT 1 FROM events_stray WHERE id >= $2 AND "
+                  "id < $3)",
+                  name, first, last)
+            : db.query(
+                  "SELECT to_regclass($1) IS NOT NULL OR EXISTS (SELECT 1 FROM attempts_stray WHERE id >= $2 AND "
+                  "id < $3)",
+                  name, first, last);
+    row.step();
+    if (row.number(0) != 0) return;
+    // The names and bounds are made of digits: a partition's bounds cannot be parameters.
+    db.execute_script("CREATE TABLE IF NOT EXISTS " + name + " PARTITION OF " + table + " FOR VALUES FROM ('" + first +
+                      "') TO ('" + last + "')");
+}
+
 void PostgresStore::make_partitions(TimeMs now) {
-    for (std::string table : {"events", "attempts"}) {
+    for (const char* table : {"events", "attempts"}) {
         for (int week = 0; week <= kWeeksAhead; week++) {
-            TimeMs from = (now / kPartitionMs + week) * kPartitionMs;
-            std::string name = partition_name(table, from);
-            std::string first = partition_bound(from);
-            std::string last = partition_bound(from + kPartitionMs);
-            // What a clock ahead of ours has put among the strays stays there, and with it the rest of its week.
-            bool strays = false;
-            if (table == "events") {
-                auto row = db_.query(
-                    "SELECT to_regclass($1) IS NOT NULL, EXISTS (SELECT 1 FROM events_stray WHERE id >= $2 AND id < "
-                    "$3)",
-                    name, first, last);
-                row.step();
-                strays = row.number(0) != 0 || row.number(1) != 0;
-            } else {
-                auto row = db_.query(
-                    "SELECT to_regclass($1) IS NOT NULL,"
-                    " EXISTS (SELECT 1 FROM attempts_stray WHERE id >= $2 AND id < $3)",
-                    name, first, last);
-                row.step();
-                strays = row.number(0) != 0 || row.number(1) != 0;
-            }
-            if (strays) continue;
-            // The names and bounds are made of digits: a partition's bounds cannot be parameters.
-            db_.execute_script("CREATE TABLE IF NOT EXISTS " + name + " PARTITION OF " + table + " FOR VALUES FROM ('" +
-                               first + "') TO ('" + last + "')");
+            make_partition(db_, table, (now / kPartitionMs + week) * kPartitionMs);
         }
     }
 }

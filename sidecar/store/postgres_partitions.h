@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "sidecar/store/postgres_connection.h"
 #include "sidecar/store/rows.h"
 
 namespace headgate {
@@ -15,6 +16,8 @@ inline constexpr TimeMs kPartitionMs = 7LL * 24 * 3600 * 1000;
 [[nodiscard]] std::string partition_name(std::string_view table, TimeMs from);
 // "01923abc-def0": smaller than every id of that millisecond, greater than those before.
 [[nodiscard]] std::string partition_bound(TimeMs ms);
+// Makes that week's partition, unless it is there, or strays would have to be moved. Throws PgError.
+void make_partition(PgConnection& db, const std::string& table, TimeMs from);
 // nullopt: not a weekly partition of this table.
 [[nodiscard]] std::optional<TimeMs> partition_start(std::string_view table, std::string_view name);
 

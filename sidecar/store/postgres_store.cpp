@@ -68,6 +68,25 @@ Result<int> PostgresStore::schema_version() {
     });
 }
 
+std::vector<AppliedMigration> PostgresStore::applied_migrations() {
+    if (!db_.query("SELECT 1 WHERE to_regclass('schema_migrations') IS NOT NULL").step()) return {};
+    return read_applied_migrations(
+        db_.query("SELECT " HEADGATE_APPLIED_COLUMNS " FROM schema_migrations ORDER BY version"));
+}
+
+Result<std::vector<MigrationRow>> PostgresStore::migrations() {
+    return read([&] { return migration_rows(postgres_migrations(), applied_migrations()); });
+}
+
+// Half a store looks like a whole one: nothing may be read, sent or written there.
+void PostgresStore::refuse_unfinished_copy() {
+    if (!db_.query("SELECT 1 WHERE to_regclass('store_copy') IS NOT NULL").step()) return;
+    if (!db_.query("SELECT 1 FROM store_copy WHERE finished_at IS NULL").step()) return;
+    throw PgError(
+        {ErrorCode::kConflict,
+         "a copy into this store has not ended, or was not verified: `headgate migrate copy` goes on with it"});
+}
+
 Result<int> PostgresStore::migrate() {
     // All of them in one transaction. Waiting for the other program, and the work itself, may take long.
     return write([&]() -> int {
@@ -77,33 +96,18 @@ Result<int> PostgresStore::migrate() {
         db_.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL,"
             " sha256 TEXT NOT NULL, applied_at BIGINT NOT NULL)");
-        int known = static_cast<int>(postgres_migrations().size());
-        int applied_before = 0;
-        auto rows = db_.query("SELECT version, name, sha256 FROM schema_migrations ORDER BY version");
-        while (rows.step()) {
-            auto version = rows.number(0);
-            if (version > known) {
-                throw PgError({ErrorCode::kConflict, "the store's schema is version " + std::to_string(version) +
-                                                         ", newer than this program's " + std::to_string(known) +
-                                                         ": use the newer headgate"});
-            }
-            const Migration& migration = postgres_migrations()[static_cast<std::size_t>(version - 1)];
-            if (rows.view(2) != hex_encode(sha256(migration.sql))) {
-                throw PgError({ErrorCode::kConflict, "migration " + rows.text(1) +
-                                                         " was applied with another content than this program's: it "
-                                                         "was changed after its release"});
-            }
-            applied_before = static_cast<int>(version);
-        }
-        for (const Migration& migration : postgres_migrations().subspan(static_cast<std::size_t>(applied_before))) {
+        auto waiting = waiting_migrations(postgres_migrations(), applied_migrations());
+        if (!waiting) throw PgError(std::move(waiting.error()));
+        refuse_unfinished_copy();
+        for (const Migration& migration : *waiting) {
             db_.execute_script(migration.sql);
             db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES ($1, $2, $3, $4)",
-                        migration.version, migration.name, hex_encode(sha256(migration.sql)), wall_clock_ms());
+                        migration.version, migration.name, migration_sha256(migration), wall_clock_ms());
         }
         db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', $1) ON CONFLICT DO NOTHING",
                     seal(kMasterKeyText, kMasterKeyPlace));
         make_partitions(wall_clock_ms());
-        return known - applied_before;
+        return static_cast<int>(waiting->size());
     });
 }
 

@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "sidecar/store/migrations.h"
 #include "sidecar/store/postgres_connection.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
@@ -33,6 +34,7 @@ class PostgresStore final : public Store {
 
     Result<int> migrate() override;
     Result<int> schema_version() override;
+    Result<std::vector<MigrationRow>> migrations() override;
     Result<LeaseView> renew_leases(const LeaseRound& round) override;
     Result<std::vector<ShardLease>> shard_leases() override;
 
@@ -241,6 +243,8 @@ class PostgresStore final : public Store {
     void release_doubtful(Epochs lane_epochs);
     void doubt(std::vector<Doubtful> claimed);
 
+    std::vector<AppliedMigration> applied_migrations();  // none when there is no schema yet
+    void refuse_unfinished_copy();                       // throws kConflict
     // Partitions by range of id: of this week and the next ones.
     void make_partitions(TimeMs now);
 

@@ -119,4 +119,15 @@ struct Rollup {
     std::int64_t filtered = 0, disabled = 0;          // events that it named but did not get
 };
 
+// A numbered change of the schema: applied to the store, or still to be; one that the program does not know, or knows
+// with another content.
+enum class MigrationState : std::uint8_t { kApplied, kWaiting, kNewer, kChanged };
+
+struct MigrationRow {
+    int version = 0;
+    std::string name;
+    MigrationState state = MigrationState::kWaiting;
+    std::optional<TimeMs> applied_at;
+};
+
 }  // namespace headgate

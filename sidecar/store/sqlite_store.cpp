@@ -138,41 +138,32 @@ Result<int> SqliteStore::schema_version() {
     });
 }
 
+std::vector<AppliedMigration> SqliteStore::applied_migrations() {
+    if (!db_.query("SELECT 1 FROM sqlite_master WHERE name = 'schema_migrations'").step()) return {};
+    return read_applied_migrations(
+        db_.query("SELECT " HEADGATE_APPLIED_COLUMNS " FROM schema_migrations ORDER BY version"));
+}
+
+Result<std::vector<MigrationRow>> SqliteStore::migrations() {
+    return read([&] { return migration_rows(sqlite_migrations(), applied_migrations()); });
+}
+
 Result<int> SqliteStore::migrate() {
     // All of them in one transaction: two processes that start together migrate once.
     return write([&]() -> int {
         db_.execute(
             "CREATE TABLE IF NOT EXISTS schema_migrations (version INTEGER PRIMARY KEY, name TEXT NOT NULL,"
             " sha256 TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT");
-        int known = static_cast<int>(sqlite_migrations().size());
-        int applied_before = 0;
-        {
-            auto rows = db_.query("SELECT version, name, sha256 FROM schema_migrations ORDER BY version");
-            while (rows.step()) {
-                auto version = rows.number(0);
-                if (version > known) {
-                    throw SqliteError({ErrorCode::kConflict, "the store's schema is version " +
-                                                                 std::to_string(version) +
-                                                                 ", newer than this program's " +
-                                                                 std::to_string(known) + ": use the newer headgate"});
-                }
-                const Migration& migration = sqlite_migrations()[static_cast<std::size_t>(version - 1)];
-                if (rows.view(2) != hex_encode(sha256(migration.sql))) {
-                    throw SqliteError({ErrorCode::kConflict, "migration " + rows.text(1) +
-                                                                 " was applied with another content than this "
-                                                                 "program's: it was changed after its release"});
-                }
-                applied_before = static_cast<int>(version);
-            }
-        }
-        for (const Migration& migration : sqlite_migrations().subspan(static_cast<std::size_t>(applied_before))) {
+        auto waiting = waiting_migrations(sqlite_migrations(), applied_migrations());
+        if (!waiting) throw SqliteError(std::move(waiting.error()));
+        for (const Migration& migration : *waiting) {
             db_.execute_script(migration.sql);
             db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES (?, ?, ?, ?)",
-                        migration.version, migration.name, hex_encode(sha256(migration.sql)), wall_clock_ms());
+                        migration.version, migration.name, migration_sha256(migration), wall_clock_ms());
         }
         db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', ?) ON CONFLICT DO NOTHING",
                     seal(kMasterKeyText, kMasterKeyPlace));
-        return known - applied_before;
+        return static_cast<int>(waiting->size());
     });
 }
 

@@ -12,6 +12,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "sidecar/store/migrations.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
 #include "sidecar/store/sqlite_parts.h"
@@ -46,6 +47,7 @@ class SqliteStore final : public Store {
 
     Result<int> migrate() override;
     Result<int> schema_version() override;
+    Result<std::vector<MigrationRow>> migrations() override;
     Result<LeaseView> renew_leases(const LeaseRound& round) override;
 
     Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) override;
@@ -192,6 +194,7 @@ class SqliteStore final : public Store {
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
     std::vector<Lease> lease_all(std::string_view kind, int parts, const LeaseRound& round);
+    std::vector<AppliedMigration> applied_migrations();  // none when there is no schema yet
     void check_leases(const PersistBatch& batch);
     // Secrets are opened on request only: matching and lists do without them.
     enum class WithSecrets : bool { kNo, kYes };

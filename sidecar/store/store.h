@@ -204,6 +204,8 @@ class Store {
     // operator: brings the schema up to date; refuses a newer one. Returns how many were applied.
     virtual Result<int> migrate() = 0;
     virtual Result<int> schema_version() = 0;
+    // operator: what migrate() has done and would do, ascending. Changes nothing.
+    virtual Result<std::vector<MigrationRow>> migrations() = 0;
 
     // -- leases. Renews what the owner holds, and takes what is free as far as its share goes: parts divided by the
     // living instances. On the store's clock. SQLite has one instance (file lock), which takes everything at once.
