@@ -17,22 +17,31 @@ namespace headgate::test {
 
 // ---- JSON, as RFC 8259 has it: any depth up to 64, no half of a surrogate pair ------------------
 
+struct OracleMember;
+
 struct OracleValue {
     enum class Kind : std::uint8_t { kNull, kFalse, kTrue, kNumber, kString, kArray, kObject };
     Kind kind = Kind::kNull;
-    std::string text;                                        // of a number as written, of a string as meant
-    std::vector<std::pair<std::string, OracleValue>> items;  // of an array without names
+    std::string text;                 // of a number as written, of a string as meant
+    std::vector<OracleMember> items;  // of an array without names
 
     [[nodiscard]] bool is(Kind wanted) const { return kind == wanted; }
     [[nodiscard]] bool is_container() const { return is(Kind::kArray) || is(Kind::kObject); }
     // Of members with one name the last counts.
-    [[nodiscard]] const OracleValue* member(std::string_view name) const {
-        for (auto at = items.rbegin(); is(Kind::kObject) && at != items.rend(); ++at) {
-            if (at->first == name) return &at->second;
-        }
-        return nullptr;
-    }
+    [[nodiscard]] const OracleValue* member(std::string_view name) const;
 };
+
+struct OracleMember {
+    std::string name;
+    OracleValue value;
+};
+
+inline const OracleValue* OracleValue::member(std::string_view name) const {
+    for (auto at = items.rbegin(); is(Kind::kObject) && at != items.rend(); ++at) {
+        if (at->name == name) return &at->value;
+    }
+    return nullptr;
+}
 
 class OracleParser {
  public:
