@@ -21,7 +21,7 @@ help:
 	@echo 'make fuzz           each fuzzer for FUZZ_SECONDS=60, from its committed corpus'
 	@echo 'make valgrind       some integration tests under memcheck; T= others'
 	@echo 'make test-mainline NGINX_SOURCE=DIR   integration tests with an nginx built from there'
-	@echo 'make property       the long runs of the property tests; N= schedules, SEED= the first'
+	@echo 'make property       the long runs of the property tests; N= schedules and cases, SEED= the first'
 	@echo 'make many-keys      the zone under a million distinct callers; N= of them'
 	@echo 'make failpoints     the sidecar killed N=20 times at each failpoint'
 	@echo 'make crash          every process killed at random, KILLS=100 N_EVENTS=100000 SEED='
@@ -59,9 +59,11 @@ unit:
 
 property:
 	@scripts/install_deps.sh build test
-	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON -- test_lease
+	@scripts/build_cmake.sh build/cmake -DCMAKE_BUILD_TYPE=RelWithDebInfo -DHEADGATE_TESTS=ON -- test_lease test_match_property
 	@HEADGATE_LEASE_SCHEDULES=$(or $(N),500000) HEADGATE_LEASE_SEED=$(or $(SEED),$$RANDOM$$RANDOM) \
 	    build/cmake/lua-free-tests/test_lease
+	@HEADGATE_MATCH_CASES=$(or $(N),500000) HEADGATE_MATCH_SEED=$(or $(SEED),$$RANDOM$$RANDOM) \
+	    build/cmake/lua-free-tests/test_match_property
 
 asan:
 	@scripts/test.sh --asan $(T)

@@ -21,7 +21,9 @@ constexpr std::string_view kSecretPrefix = "whsec_";
 constexpr std::string_view kPublicKeyPrefix = "whpk_";
 constexpr std::string_view kPrivateKeyPrefix = "whsk_";
 constexpr std::string_view kVersionPrefix = "v1,";
+constexpr std::string_view kAsymmetricPrefix = "v1a,";
 constexpr std::string_view kHexPrefix = "sha256=";
+constexpr int kSignaturesTriedMax = 16;  // each of them costs a verification
 
 // Digits only, as a signer writes them: what was signed is the text, so it must have one form.
 std::optional<std::int64_t> parse_timestamp(std::string_view text) noexcept {
@@ -48,6 +50,23 @@ std::string standard_v1(const HmacSha256Key& key, std::string_view id, std::stri
 }
 
 bool is_signable(std::string_view id) noexcept { return id.find('.') == std::string_view::npos; }
+
+// now - tolerance <= sent <= now + tolerance, in differences that cannot overflow: both are >= 0.
+bool is_timely(std::string_view id, std::string_view timestamp, std::int64_t now_seconds,
+               std::int64_t tolerance_seconds) noexcept {
+    const auto sent_seconds = parse_timestamp(timestamp);
+    return sent_seconds && is_signable(id) && now_seconds >= 0 &&
+           (*sent_seconds < now_seconds ? now_seconds - *sent_seconds : *sent_seconds - now_seconds) <=
+               tolerance_seconds;
+}
+
+// Of a `webhook-signature` header, which is shortened by it.
+std::string_view next_signature(std::string_view& header) noexcept {
+    const std::size_t space = header.find(' ');
+    const std::string_view next = header.substr(0, space);
+    header.remove_prefix(space == std::string_view::npos ? header.size() : space + 1);
+    return next;
+}
 
 // UTF-8 (RFC 3629) without control characters.
 bool is_readable(std::string_view bytes) noexcept {
@@ -112,6 +131,14 @@ std::string webhook_public_key_text(const Ed25519Key& key) {
     return std::string(kPublicKeyPrefix).append(base64_encode(key.public_key()));
 }
 
+std::optional<std::string> webhook_public_key_bytes(std::string_view text) {
+    if (!text.starts_with(kPublicKeyPrefix)) {
+        return std::nullopt;
+    }
+    auto bytes = base64_decode(text.substr(kPublicKeyPrefix.size()));
+    return bytes && bytes->size() == kEd25519PublicKeyBytes ? bytes : std::nullopt;
+}
+
 std::optional<std::string> webhook_private_key_seed(std::string_view text) {
     if (!text.starts_with(kPrivateKeyPrefix)) {
         return std::nullopt;
@@ -145,7 +172,7 @@ std::string sign_standard_v1a(const Ed25519Key& key, std::string_view id, std::i
     message.reserve(id.size() + body.size() + 24);
     message.append(id).append(".").append(std::to_string(timestamp_seconds)).append(".").append(body);
     const std::string signature = key.sign(message);
-    return signature.empty() ? signature : "v1a," + base64_encode(signature);
+    return signature.empty() ? signature : std::string(kAsymmetricPrefix) + base64_encode(signature);
 }
 
 std::string sign_sha256_hex(const HmacSha256Key& key, std::string_view body) {
@@ -155,20 +182,38 @@ std::string sign_sha256_hex(const HmacSha256Key& key, std::string_view body) {
 bool verify_standard(const HmacSha256Key& key, std::string_view id, std::string_view timestamp,
                      std::string_view signature_header, std::string_view body, std::int64_t now_seconds,
                      std::int64_t tolerance_seconds) {
-    const auto sent_seconds = parse_timestamp(timestamp);
-    // now - tolerance <= sent <= now + tolerance, in differences that cannot overflow: both are >= 0.
-    if (!sent_seconds || !is_signable(id) || now_seconds < 0 ||
-        (*sent_seconds < now_seconds ? now_seconds - *sent_seconds : *sent_seconds - now_seconds) > tolerance_seconds) {
+    if (!is_timely(id, timestamp, now_seconds, tolerance_seconds)) {
         return false;
     }
     const std::string expected = standard_v1(key, id, timestamp, body);
     bool matched = false;
     while (!signature_header.empty()) {
-        const std::size_t space = signature_header.find(' ');
-        matched = equal_constant_time(signature_header.substr(0, space), expected) || matched;
-        signature_header.remove_prefix(space == std::string_view::npos ? signature_header.size() : space + 1);
+        matched = equal_constant_time(next_signature(signature_header), expected) || matched;
     }
     return matched;
+}
+
+bool verify_standard_v1a(const KeySet& keys, std::string_view id, std::string_view timestamp,
+                         std::string_view signature_header, std::string_view body, std::int64_t now_seconds,
+                         std::int64_t tolerance_seconds) {
+    if (!is_timely(id, timestamp, now_seconds, tolerance_seconds)) {
+        return false;
+    }
+    std::string message;
+    message.append(id).append(".").append(timestamp).append(".").append(body);
+    for (int tries = 0; !signature_header.empty() && tries < kSignaturesTriedMax; ++tries) {
+        const std::string_view signature = next_signature(signature_header);
+        if (!signature.starts_with(kAsymmetricPrefix)) {
+            continue;
+        }
+        const auto bytes = base64_decode(signature.substr(kAsymmetricPrefix.size()));
+        for (const VerificationKey& key : keys.keys) {
+            if (bytes && key.material->verify(JwtAlgorithm::kEdDsa, message, *bytes)) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 bool verify_sha256_hex(const HmacSha256Key& key, std::string_view signature_header, std::string_view body) {

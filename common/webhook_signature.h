@@ -12,6 +12,7 @@
 
 #include "common/ed25519_key.h"
 #include "common/hmac.h"
+#include "common/jwks.h"
 
 namespace headgate {
 
@@ -27,6 +28,8 @@ namespace headgate {
 [[nodiscard]] std::string webhook_secret_as_text(std::string_view key_bytes);
 // "whpk_" + base64(public key).
 [[nodiscard]] std::string webhook_public_key_text(const Ed25519Key& key);
+// The 32 bytes of it. nullopt: not in that form.
+[[nodiscard]] std::optional<std::string> webhook_public_key_bytes(std::string_view text);
 // The seed in "whsk_" + base64 of 32 bytes (the seed) or 64 (the seed and its public key). nullopt: neither.
 [[nodiscard]] std::optional<std::string> webhook_private_key_seed(std::string_view text);
 // Empty for an id with a dot, as is sign_standard_v1a().
@@ -43,6 +46,10 @@ namespace headgate {
 [[nodiscard]] bool verify_standard(const HmacSha256Key& key, std::string_view id, std::string_view timestamp,
                                    std::string_view signature_header, std::string_view body, std::int64_t now_seconds,
                                    std::int64_t tolerance_seconds);
+// The same for `v1a` by any of the keys; keys that are no Ed25519 verify nothing.
+[[nodiscard]] bool verify_standard_v1a(const KeySet& keys, std::string_view id, std::string_view timestamp,
+                                       std::string_view signature_header, std::string_view body,
+                                       std::int64_t now_seconds, std::int64_t tolerance_seconds);
 [[nodiscard]] bool verify_sha256_hex(const HmacSha256Key& key, std::string_view signature_header,
                                      std::string_view body);
 

@@ -25,7 +25,10 @@ class StoreFactory {
     virtual std::unique_ptr<Store> open() = 0;
     // Everything that the engine keeps, as bytes: no secret may be in it.
     virtual std::string raw_bytes() = 0;
-    // As if everybody who holds a lease had died long ago. An engine of one instance lets the next one take all at once.
+    // The first value of the first row, for what the interface neither writes nor shows.
+    virtual std::string run_sql(const std::string&) { throw std::runtime_error("no SQL beside this store"); }
+    // As if everybody who holds a lease had died long ago. An engine of one instance lets the next one take all at
+    // once.
     virtual void expire_leases() {}
 };
 using MakeFactory = std::unique_ptr<StoreFactory> (*)();

@@ -89,6 +89,60 @@ inline void test_purge_dead_head_lets_go(void** state) {
     assert_true(world.state_of(old.id) == "none" && world.state_of(young.id) == "queued/pending");
 }
 
+inline void quarantine_at(World& world, TimeMs now, int count) {
+    std::vector<QuarantineEntry> entries;
+    for (int i = 0; i < count; i++) entries.push_back({std::to_string(now) + "-" + std::to_string(i), "why", "*0", 1});
+    World::require(world.store
+                       ->persist({.shard_epochs = world.owned->shard_epochs,
+                                  .lane_epochs = world.owned->lane_epochs,
+                                  .events = {},
+                                  .positions = {},
+                                  .quarantine = entries,
+                                  .now = now,
+                                  .claim = {}},
+                                 world.matcher)
+                       .has_value());
+}
+
+// It was never purged: what nobody can read would have stayed for good.
+inline void test_purge_quarantine_by_age_in_small_batches(void** state) {
+    World& world = world_of(state);
+    quarantine_at(world, kNow, 120);
+    quarantine_at(world, kNow + 1000, 3);
+    PurgeRequest request;
+    request.now = kNow + 2000;
+    request.quarantine_before = kNow;
+    assert_int_equal(*world.store->purge(request), 0);
+    assert_int_equal(world.store->totals()->quarantined, 123);
+    request.quarantine_before = kNow + 1000;
+    assert_int_equal(*world.store->purge(request), kQuarantineBatchMax);  // however large a batch may be
+    request.batch_max = 30;
+    assert_int_equal(*world.store->purge(request), 30);
+    assert_int_equal(*world.store->purge(request), 30);
+    assert_int_equal(*world.store->purge(request), 10);
+    assert_int_equal(*world.store->purge(request), 0);
+    assert_int_equal(world.store->totals()->quarantined, 3);
+}
+
+inline void test_purge_audit_log_by_its_own_age(void** state) {
+    World& world = world_of(state);
+    for (int i = 0; i < 5; i++) {
+        const std::string n = std::to_string(i);
+        (void)world.factory->run_sql(
+            "INSERT INTO audit_log (id, organization_id, actor, action, subject, created_at) VALUES ('a" + n +
+            "', 'org-a', 'key-1', 'webhook.update', 'wh-1', " + std::to_string(kNow + i) + ")");
+    }
+    PurgeRequest request;
+    request.now = request.quarantine_before = kNow + 1000;
+    request.batch_max = 2;
+    assert_int_equal(*world.store->purge(request), 0);
+    request.audit_before = kNow + 3;
+    assert_int_equal(*world.store->purge(request), 2);
+    assert_int_equal(*world.store->purge(request), 1);
+    assert_int_equal(*world.store->purge(request), 0);
+    assert_string_equal(world.factory->run_sql("SELECT min(id) FROM audit_log").c_str(), "a3");
+}
+
 inline void test_rollups_follow_a_delivery_within_its_hour(void** state) {
     World& world = world_of(state);
     world.add_webhook("wh-1");
@@ -141,6 +195,8 @@ inline std::vector<CMUnitTest> retention_tests() {
         WORLD_TEST(test_purge_attempts_goes_by_their_own_age),
         WORLD_TEST(test_purge_deleted_webhook_goes_after_its_deliveries),
         WORLD_TEST(test_purge_dead_head_lets_go),
+        WORLD_TEST(test_purge_quarantine_by_age_in_small_batches),
+        WORLD_TEST(test_purge_audit_log_by_its_own_age),
         WORLD_TEST(test_rollups_follow_a_delivery_within_its_hour),
     };
 }

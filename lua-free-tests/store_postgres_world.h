@@ -39,6 +39,7 @@ class PostgresFactory : public StoreFactory {
             "SELECT string_agg(query_to_xml('SELECT * FROM ' || quote_ident(tablename), true, false, '')::text, '')"
             " FROM pg_tables WHERE schemaname = 'public'");
     }
+    std::string run_sql(const std::string& statement) override { return sql(statement); }
     void expire_leases() override { (void)sql("UPDATE instances SET until = 0; UPDATE leases SET until = 0"); }
     [[nodiscard]] std::string sql(const std::string& statement) const { return server->sql(database_, statement); }
     [[nodiscard]] const std::string& database() const { return database_; }

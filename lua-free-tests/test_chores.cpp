@@ -130,6 +130,8 @@ struct World {
         options.owned = owning(is_ours);
         options.retention_events_ms = 90 * kDay;
         options.retention_attempts_ms = 30 * kDay;
+        options.retention_quarantine_ms = 60 * kDay;
+        options.retention_audit_ms = 365 * kDay;
         options.purge_interval = options.relay_interval = options.replay_interval = milliseconds(10);
         options.purge_pause = milliseconds(1);
         chores = std::make_unique<Chores>(io.get_executor(), db, options);
@@ -157,6 +159,8 @@ void test_purges_and_relays_until_nothing_is_left(void**) {
     assert_true(first.batch_max <= 500);
     assert_true(first.events_before >= now - 90 * kDay && first.events_before <= wall_clock_ms() - 90 * kDay);
     assert_true(first.attempts_before >= now - 30 * kDay && first.attempts_before <= wall_clock_ms() - 30 * kDay);
+    assert_true(first.quarantine_before >= now - 60 * kDay && first.quarantine_before <= wall_clock_ms() - 60 * kDay);
+    assert_true(first.audit_before >= now - 365 * kDay && first.audit_before <= wall_clock_ms() - 365 * kDay);
 }
 
 void test_only_the_owner_of_lane_0_works(void**) {

@@ -80,11 +80,15 @@ void test_config_keys_defaults_are_those_of_the_structure(void**) {
             ok = ok && headgate::parse_duration_ms(key.def) == defaults.tokens_lifetime_ms;
         if (key.key == "retention.events")
             ok = ok && headgate::parse_duration_ms(key.def) == defaults.retention_events_ms;
+        if (key.key == "retention.quarantine")
+            ok = ok && headgate::parse_duration_ms(key.def) == defaults.retention_quarantine_ms;
+        if (key.key == "retention.audit")
+            ok = ok && headgate::parse_duration_ms(key.def) == defaults.retention_audit_ms;
         if (key.key == "http.listen") ok = ok && key.def == defaults.http_listen;
         ok = ok && !key.help.empty() && !key.type.empty();
     }
     assert_true(ok);
-    assert_int_equal(headgate::config_keys().size(), 34);
+    assert_int_equal(headgate::config_keys().size(), 36);
 }
 
 void test_load_config_unknown_key_names_line_and_nearest(void**) {

@@ -1,34 +1,16 @@
 // Replays the corpora of fuzz_jwt and fuzz_jwks.
-#include <filesystem>
-#include <fstream>
-#include <functional>
 #include <string>
 
-#include "lua-free-tests/cmocka_cpp.h"  // last
+#include "lua-free-tests/fuzz_corpus.h"  // last
 #include "lua-free-tests/jwt_fuzz_target.h"
 
 using namespace headgate;
 
 namespace {
 
-// How many files there are.
-std::size_t replay(const char* name, const std::function<bool(const std::string&)>& is_right) {
-    const auto directory = std::filesystem::path(HEADGATE_CORPUS) / name;
-    std::size_t files = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
-        std::ifstream in(entry.path(), std::ios::binary);
-        const std::string text((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-        if (!is_right(text)) {
-            assert_string_equal(entry.path().c_str(), "handled rightly");
-        }
-        ++files;
-    }
-    return files;
-}
-
 void test_corpus_of_fuzz_jwt(void**) {
     std::size_t accepted = 0;
-    const std::size_t files = replay("jwt", [&accepted](const std::string& token) {
+    const std::size_t files = test::replay_corpus("jwt", [&accepted](const std::string& token) {
         accepted += verify_jwt(token, {&test::fuzz_source()}, {}, test::kFuzzNow).status == JwtStatus::kOk ? 1 : 0;
         return test::token_is_handled_rightly(token);
     });
@@ -38,7 +20,7 @@ void test_corpus_of_fuzz_jwt(void**) {
 
 void test_corpus_of_fuzz_jwks(void**) {
     std::size_t usable = 0;
-    const std::size_t files = replay("jwks", [&usable](const std::string& text) {
+    const std::size_t files = test::replay_corpus("jwks", [&usable](const std::string& text) {
         usable += key_set_from_file(text) || key_set_from_file(text, JwtAlgorithm::kHs256) ? 1 : 0;
         return test::key_text_is_handled_rightly(text);
     });

@@ -27,6 +27,8 @@ StoreOptions options_of(const TempDir& dir) {
     return options;
 }
 
+std::string sql(const TempDir& dir, const std::string& statement);
+
 class SqliteFactory : public StoreFactory {
  public:
     std::unique_ptr<Store> open() override {
@@ -41,6 +43,7 @@ class SqliteFactory : public StoreFactory {
         }
         return all.str();
     }
+    std::string run_sql(const std::string& statement) override { return sql(dir_, statement); }
 
  private:
     TempDir dir_;

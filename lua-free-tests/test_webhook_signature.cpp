@@ -160,6 +160,51 @@ void test_sign_standard_v1a(void**) {
     assert_true(make_ed25519_seed() != make_ed25519_seed());
 }
 
+KeySet set_of(const Ed25519Key& key) {
+    auto material = KeyMaterial::from_ed25519(key.public_key());
+    KeySet set;
+    set.keys.push_back({"k", (*material)->algorithms(), *material});
+    return set;
+}
+
+void test_verify_standard_v1a_any_change_refused(void**) {
+    const auto key = Ed25519Key::from_seed(std::string(32, '\x07'));
+    KeySet keys = set_of(*key);
+    const std::string honest = sign_standard_v1a(*key, "msg_1", 1614265330, "{}");
+    const std::string other =
+        sign_standard_v1a(*Ed25519Key::from_seed(std::string(32, 'x')), "msg_1", 1614265330, "{}");
+    const auto verify = [&](std::string_view id, std::string_view timestamp, std::string_view signature,
+                            std::string_view body, std::int64_t now = 1614265330) {
+        return verify_standard_v1a(keys, id, timestamp, signature, body, now, 300);
+    };
+    assert_true(verify("msg_1", "1614265330", honest, "{}"));
+    assert_true(verify("msg_1", "1614265330", "v1,abc " + other + " v1a, v1a,! " + honest, "{}"));
+    assert_true(verify("msg_1", "1614265330", honest, "{}", 1614265630));
+    assert_false(verify("msg_1", "1614265330", honest, "{}", 1614265631));
+    assert_false(verify("msg_2", "1614265330", honest, "{}"));
+    assert_false(verify("msg_1", "1614265331", honest, "{}"));
+    assert_false(verify("msg_1", "01614265330", honest, "{}"));
+    assert_false(verify("msg_1", "1614265330", honest, "{ }"));
+    assert_false(verify("msg_1", "1614265330", other, "{}"));
+    assert_false(verify("msg_1", "1614265330", "v1," + honest.substr(4), "{}"));
+    assert_false(verify("msg_1", "1614265330", "", "{}"));
+    // The id may not reach into the time.
+    assert_false(verify("msg_1.1614265330", "1614265330", honest, "{}"));
+    // After a rotation a set may have both.
+    keys.keys.push_back(set_of(*Ed25519Key::from_seed(std::string(32, 'x'))).keys[0]);
+    assert_true(verify("msg_1", "1614265330", other, "{}"));
+}
+
+void test_webhook_public_key_bytes(void**) {
+    const auto key = Ed25519Key::from_seed(std::string(32, '\x07'));
+    assert_true(webhook_public_key_bytes(webhook_public_key_text(*key)) == key->public_key());
+    for (const std::string& text :
+         {std::string("whpk_"), std::string("whpk_!"), base64_encode(key->public_key()),
+          "whsk_" + base64_encode(key->public_key()), "whpk_" + base64_encode(key->public_key() + "x")}) {
+        assert_false(webhook_public_key_bytes(text).has_value());
+    }
+}
+
 void test_webhook_private_key_seed_forms(void**) {
     const std::string seed(32, '\x07');
     const std::string public_key = Ed25519Key::from_seed(seed)->public_key();
@@ -208,6 +253,8 @@ int main() {
         cmocka_unit_test(test_make_webhook_secret_is_32_random_bytes),
         cmocka_unit_test(test_ed25519_rfc_8032_vectors),
         cmocka_unit_test(test_sign_standard_v1a),
+        cmocka_unit_test(test_verify_standard_v1a_any_change_refused),
+        cmocka_unit_test(test_webhook_public_key_bytes),
         cmocka_unit_test(test_webhook_private_key_seed_forms),
         cmocka_unit_test(test_id_with_a_dot_is_neither_signed_nor_verified),
         cmocka_unit_test(test_webhook_secret_as_text),

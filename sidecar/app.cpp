@@ -142,6 +142,8 @@ struct App::Impl {
         chores_options.owned = owned;
         chores_options.retention_events_ms = config.retention_events_ms;
         chores_options.retention_attempts_ms = config.retention_attempts_ms;
+        chores_options.retention_quarantine_ms = config.retention_quarantine_ms;
+        chores_options.retention_audit_ms = config.retention_audit_ms;
         chores.emplace(io.get_executor(), chore_db ? *chore_db : *writer, std::move(chores_options));
 
         make_monitor();

@@ -135,7 +135,9 @@ struct Chores::Impl {
             Purge work{{.events_before = now - options.retention_events_ms,
                         .attempts_before = now - options.retention_attempts_ms,
                         .now = now,
-                        .batch_max = kPurgeBatch}};
+                        .batch_max = kPurgeBatch,
+                        .quarantine_before = now - options.retention_quarantine_ms,
+                        .audit_before = now - options.retention_audit_ms}};
             auto batch = co_await db.run(std::move(work));
             if (!note(purge, batch)) co_return kFailurePause;
             if (*batch == 0) break;

@@ -17,7 +17,8 @@ namespace headgate {
 
 struct ChoresOptions {
     OwnedPartsPtr owned;
-    std::int64_t retention_events_ms = 0, retention_attempts_ms = 0;
+    std::int64_t retention_events_ms = 0, retention_attempts_ms = 0, retention_quarantine_ms = 0,
+                 retention_audit_ms = 0;
     std::chrono::milliseconds purge_interval{60'000};
     std::chrono::milliseconds purge_pause{50};  // between two batches, for who else wants the store
     std::chrono::milliseconds relay_interval{1'000};

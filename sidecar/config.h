@@ -48,6 +48,8 @@ struct Config {
     // [retention]
     std::int64_t retention_events_ms = 90LL * 24 * 3600 * 1000;
     std::int64_t retention_attempts_ms = 30LL * 24 * 3600 * 1000;
+    std::int64_t retention_quarantine_ms = 90LL * 24 * 3600 * 1000;
+    std::int64_t retention_audit_ms = 365LL * 24 * 3600 * 1000;
     // [log]
     std::string log_level = "info";
     std::string log_format = "logfmt";

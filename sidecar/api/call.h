@@ -74,6 +74,7 @@ boost::asio::awaitable<ServerResponse> get_explain_url(const ApiServices& servic
 boost::asio::awaitable<ServerResponse> post_explain_url(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> delete_webhook(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> patch_webhook(const ApiServices& services, Call call);
+boost::asio::awaitable<ServerResponse> put_webhook(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> post_webhook_secret(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> post_webhook_key_pair(const ApiServices& services, Call call);
 boost::asio::awaitable<ServerResponse> get_webhook_jwks(const ApiServices& services, Call call);

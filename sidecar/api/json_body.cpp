@@ -5,6 +5,7 @@
 
 #include "common/limits.h"
 #include "sidecar/api/reply.h"
+#include "sidecar/base/json_read.h"
 #include "sidecar/base/text.h"
 
 namespace headgate {
@@ -24,10 +25,8 @@ JsonBody read_json_object(const ServerRequest& request) {
     auto encoding = request.header("content-encoding");
     if (!encoding.empty() && to_lower(encoding) != "identity")
         return {{}, problem_response(415, "A Content-Encoding is not accepted")};
-    boost::json::parse_options options;
-    options.max_depth = limits::kJsonDepthMax;
     boost::system::error_code ec;
-    auto value = boost::json::parse(request.body, ec, {}, options);
+    auto value = read_json(request.body, limits::kJsonDepthMax, ec);
     if (ec) return {{}, problem_response(400, "The body is not valid JSON: " + ec.message())};
     if (!value.is_object()) return {{}, field_problem({{{"body"}, "The body must be a JSON object"}})};
     return {std::move(value.get_object()), {}};

@@ -23,6 +23,7 @@ constexpr auto kRoutes = std::to_array<Route>({
     {"POST", "/api/webhooks/{id}/test", "webhooks:write", post_webhook_test},
     {"GET", "/api/webhooks/{id}", "webhooks:read", get_webhook},
     {"PATCH", "/api/webhooks/{id}", "webhooks:write", patch_webhook},
+    {"PUT", "/api/webhooks/{id}", "webhooks:write", put_webhook},
     {"POST", "/api/webhooks/{id}/rotate-secret", "webhooks:write", post_webhook_secret},
     {"POST", "/api/webhooks/{id}/rotate-key-pair", "webhooks:write", post_webhook_key_pair},
     {"GET", "/.well-known/webhooks/{id}/jwks.json", "", get_webhook_jwks},

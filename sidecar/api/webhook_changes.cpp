@@ -38,20 +38,8 @@ struct WriteChange {
 };
 struct AddSecret {
     std::string org, id;
-    WebhookSecret secret;
-    TimeMs others_expire_at;
-    // False: too many would be valid at once.
-    Result<bool> operator()(Store& store) const {
-        auto webhook = store.get_webhook(org, id);
-        if (!webhook) return tl::unexpected(webhook.error());
-        auto valid = std::count_if(webhook->secrets.begin(), webhook->secrets.end(), [&](const WebhookSecret& other) {
-            return std::min(other.expires_at.value_or(others_expire_at), others_expire_at) > secret.created_at;
-        });
-        if (static_cast<std::size_t>(valid) >= limits::kWebhookSecretsMax) return false;
-        auto added = store.add_webhook_secret(org, id, secret, others_expire_at);
-        if (!added) return tl::unexpected(added.error());
-        return true;
-    }
+    SecretInput input;
+    Result<void> operator()(Store& store) const { return rotate_webhook_secret(store, org, id, input); }
 };
 struct FindTarget {
     std::string id;
@@ -81,7 +69,9 @@ ServerResponse shown(const Webhook& webhook, std::string_view message) {
 
 }  // namespace
 
-boost::asio::awaitable<ServerResponse> patch_webhook(const ApiServices& services, Call call) {
+namespace {
+
+boost::asio::awaitable<ServerResponse> change_webhook(const ApiServices& services, Call call, WebhookChange kind) {
     auto members = read_json_object(call.request);
     if (!members.refusal.body.empty()) co_return std::move(members.refusal);
     for (int tries = 1;; ++tries) {
@@ -92,7 +82,7 @@ boost::asio::awaitable<ServerResponse> patch_webhook(const ApiServices& services
         if (is_other_version(call.request, before))
             co_return problem_response(412, "The webhook is not as If-Match says; read it again");
         WebhookInput input =
-            read_webhook_change(members.object, before, org.allow_networks, services.guard, wall_clock_ms());
+            read_webhook_change(members.object, before, org.allow_networks, services.guard, wall_clock_ms(), kind);
         if (!input.errors.empty()) co_return field_problem(input.errors);
         WriteChange write{std::move(input.webhook), before.version};
         auto changed = co_await services.writer.run(std::move(write));
@@ -105,19 +95,25 @@ boost::asio::awaitable<ServerResponse> patch_webhook(const ApiServices& services
     }
 }
 
+}  // namespace
+
+boost::asio::awaitable<ServerResponse> patch_webhook(const ApiServices& services, Call call) {
+    return change_webhook(services, std::move(call), WebhookChange::kPatch);
+}
+
+boost::asio::awaitable<ServerResponse> put_webhook(const ApiServices& services, Call call) {
+    return change_webhook(services, std::move(call), WebhookChange::kPut);
+}
+
 boost::asio::awaitable<ServerResponse> post_webhook_secret(const ApiServices& services, Call call) {
     auto members = read_optional_json_object(call.request);
     if (!members.refusal.body.empty()) co_return std::move(members.refusal);
     SecretInput input = read_new_secret(members.object, wall_clock_ms());
     if (!input.errors.empty()) co_return field_problem(input.errors);
     std::string id = call.params.at(0);
-    AddSecret add{call.principal.org, id, input.secret, input.others_expire_at};
+    AddSecret add{call.principal.org, id, input};
     auto added = co_await services.writer.run(std::move(add));
     if (!added) co_return not_found_or(added.error());
-    if (!*added)
-        co_return problem_response(409,
-                                   "At most " + std::to_string(limits::kWebhookSecretsMax) +
-                                       " secrets are valid at once; rotate with a shorter grace_seconds, or later");
     services.webhook_changed(id);
     spdlog::info("webhook_secret_rotated webhook={} org={}", id, call.principal.org);
     json::object data;

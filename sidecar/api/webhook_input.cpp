@@ -31,6 +31,11 @@ constexpr std::int64_t kGraceSecondsMax = 7 * 24 * 3600;
 constexpr double kOldRetryDelayMs = 5000;  // of a retry_config that names a delay or a multiplier only
 constexpr double kOldBackoffMultiplier = 2;
 
+// What webhook_json.cpp shows and nobody can set.
+constexpr std::array kShownOnly = {
+    "id",           "created_at", "updated_at", "last_triggered",  "success_count", "failure_count",
+    "success_rate", "public_key", "jwks_path",  "disabled_reason", "delivery_stats"};
+
 // A caller's own, or a new one when there is none.
 std::optional<WebhookSecret> secret_of(const json::value* value, TimeMs now, std::vector<FieldError>& errors) {
     std::string text = value == nullptr ? make_webhook_secret() : std::string();
@@ -74,8 +79,11 @@ class WebhookReader : MemberReader {
     }
 
     // out_.webhook is what there is: what is given replaces it, and null puts the default in its place.
-    void change(const std::vector<std::string>& networks, const TargetGuard& guard, TimeMs now) {
+    void change(const std::vector<std::string>& networks, const TargetGuard& guard, TimeMs now, WebhookChange kind) {
         is_change_ = true;
+        is_put_ = kind == WebhookChange::kPut;
+        if (is_put_)
+            for (const char* shown : kShownOnly) take(shown);
         Webhook& webhook = out_.webhook;
         webhook.updated_at = now;
         if (has("url")) read_url(networks, guard);
@@ -151,6 +159,11 @@ class WebhookReader : MemberReader {
     void read_headers() {
         const json::value* value = take("headers");
         auto& headers = out_.webhook.headers;
+        if (is_put_ && value != nullptr && value->is_object()) {
+            std::erase_if(headers, [&](const auto& header) {
+                return to_lower(header.first) != "authorization" && !names(value->get_object(), header.first);
+            });
+        }
         if (value == nullptr) {
             if (has("headers")) headers.clear();
         } else if (!value->is_object()) {
@@ -171,6 +184,12 @@ class WebhookReader : MemberReader {
         if (value == nullptr && !has("signature_style")) return;
         auto valid = validate_webhook_headers(headers, out_.webhook.signature_style);
         if (!valid) error({"headers"}, valid.error().message);
+    }
+
+    static bool names(const json::object& members, const std::string& header) {
+        return std::any_of(members.begin(), members.end(), [&](const auto& member) {
+            return to_lower(std::string_view(member.key().data(), member.key().size())) == to_lower(header);
+        });
     }
 
     bool has_header(const std::string& name) const {
@@ -381,7 +400,7 @@ class WebhookReader : MemberReader {
             webhook.max_in_flight = static_cast<int>(*in_flight);
     }
 
-    bool is_change_ = false;
+    bool is_change_ = false, is_put_ = false;
     WebhookInput& out_;
 };
 
@@ -395,10 +414,11 @@ WebhookInput read_webhook(const json::object& members, std::string_view org,
 }
 
 WebhookInput read_webhook_change(const json::object& members, const Webhook& before,
-                                 const std::vector<std::string>& org_networks, const TargetGuard& guard, TimeMs now) {
+                                 const std::vector<std::string>& org_networks, const TargetGuard& guard, TimeMs now,
+                                 WebhookChange kind) {
     WebhookInput input;
     input.webhook = before;
-    WebhookReader(members, input).change(org_networks, guard, now);
+    WebhookReader(members, input).change(org_networks, guard, now, kind);
     return input;
 }
 
@@ -406,6 +426,20 @@ SecretInput read_new_secret(const json::object& members, TimeMs now) {
     SecretInput input;
     SecretReader(members, input).read(now);
     return input;
+}
+
+Result<void> rotate_webhook_secret(Store& store, std::string_view org, std::string_view id, const SecretInput& input) {
+    auto webhook = store.get_webhook(org, id);
+    if (!webhook) return tl::unexpected(webhook.error());
+    auto valid = std::count_if(webhook->secrets.begin(), webhook->secrets.end(), [&](const WebhookSecret& other) {
+        return std::min(other.expires_at.value_or(input.others_expire_at), input.others_expire_at) >
+               input.secret.created_at;
+    });
+    if (static_cast<std::size_t>(valid) >= limits::kWebhookSecretsMax)
+        return fail(ErrorCode::kConflict,
+                    "At most " + std::to_string(limits::kWebhookSecretsMax) +
+                        " secrets are valid at once; rotate with a shorter time for the others, or later");
+    return store.add_webhook_secret(org, id, input.secret, input.others_expire_at);
 }
 
 }  // namespace headgate

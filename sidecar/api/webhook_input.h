@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boost/json/fwd.hpp>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,10 +30,13 @@ struct WebhookInput {
                                         TimeMs now);
 
 // The same members, but for the secret, each of them optional: what is absent stays, null gives the default back.
-// `headers` are merged by name, null takes one away.
+// kPatch: `headers` are merged by name, null takes one away. kPut: they are replaced as a whole, but for an
+// Authorization that is not named, because it is never shown; and what only the server says of a webhook may stand
+// beside, so that what GET answered can be sent back. In both the mask stands for the value that there is.
+enum class WebhookChange : std::uint8_t { kPatch, kPut };
 [[nodiscard]] WebhookInput read_webhook_change(const boost::json::object& members, const Webhook& before,
                                                const std::vector<std::string>& org_networks, const TargetGuard& guard,
-                                               TimeMs now);
+                                               TimeMs now, WebhookChange kind = WebhookChange::kPatch);
 
 // secret (default: a new one) and grace_seconds (24 h, at most 7 days): how long the others go on signing.
 struct SecretInput {
@@ -41,5 +45,8 @@ struct SecretInput {
     std::vector<FieldError> errors;
 };
 [[nodiscard]] SecretInput read_new_secret(const boost::json::object& members, TimeMs now);
+// kConflict: more than limits::kWebhookSecretsMax would be valid at once.
+[[nodiscard]] Result<void> rotate_webhook_secret(Store& store, std::string_view org, std::string_view id,
+                                                 const SecretInput& input);
 
 }  // namespace headgate

@@ -80,6 +80,8 @@ allow_networks = []
 [retention]
 events = "90d"
 attempts = "30d"
+quarantine = "90d"
+audit = "365d"
 
 [log]
 level = "info"

@@ -1,4 +1,5 @@
-// headgate receive: a webhook receiver that verifies what comes and prints it; for trying things out.
+// headgate receive: a webhook receiver that verifies what comes and prints it; for trying things out. With a secret it
+// verifies `v1`, with a public key `v1a`; with both, both.
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
@@ -17,6 +18,7 @@
 #include "sidecar/base/text.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
+#include "sidecar/cli/public_keys.h"
 #include "sidecar/io/http_server.h"
 #include "sidecar/io/wall_clock.h"
 
@@ -27,7 +29,7 @@ constexpr std::int64_t kToleranceSeconds = 300;
 constexpr std::size_t kBodyBytesMax = 8 * 1024 * 1024;
 
 struct ReceiveOptions {
-    std::string secret, listen = "127.0.0.1:0";
+    std::string secret, public_key, listen = "127.0.0.1:0";
     int count = 0;
     double within_seconds = 0;
 };
@@ -43,8 +45,15 @@ std::optional<std::int64_t> created_ms(std::string_view id) {
 
 class Receiver {
  public:
-    Receiver(const Invocation& invocation, const ReceiveOptions& options, const HmacSha256Key& key)
-        : as_json_(invocation.json), options_(options), key_(key), signals_(io_, SIGINT, SIGTERM), deadline_(io_) {}
+    // `key` and `public_keys`: what signatures are verified with, all that there is.
+    Receiver(const Invocation& invocation, const ReceiveOptions& options, std::optional<HmacSha256Key> key,
+             std::optional<KeySet> public_keys)
+        : as_json_(invocation.json),
+          options_(options),
+          key_(std::move(key)),
+          public_keys_(std::move(public_keys)),
+          signals_(io_, SIGINT, SIGTERM),
+          deadline_(io_) {}
 
     Result<void> run() {
         HttpServerOptions server_options;
@@ -78,27 +87,48 @@ class Receiver {
  private:
     boost::asio::awaitable<ServerResponse> receive(ServerRequest request) {
         std::string_view id = request.header("webhook-id");
-        bool verified = verify(request);
+        const bool by_secret = key_ && verify_by_secret(request);
+        const bool by_key = public_keys_ && verify_by_key(request);
+        const bool verified = by_secret == key_.has_value() && by_key == public_keys_.has_value();
         auto created = created_ms(id);
         boost::json::object record;
         record.emplace("id", id);
         record.emplace("type", request.header("x-webhook-event"));
         record.emplace("verified", verified);
+        if (key_) record.emplace("v1", by_secret);
+        if (public_keys_) record.emplace("v1a", by_key);
         if (created)
             record.emplace("latency_ms", wall_clock_ms() - *created);
         else
             record.emplace("latency_ms", nullptr);
         print(record);
-        if (!verified) co_return problem_response(400, "The signature does not verify with this secret");
+        if (!verified) co_return problem_response(400, "The signature does not verify with this secret or key");
         if (++verified_ == options_.count) finish();
         co_return bare_response(200, R"({"received":true})");
     }
 
-    [[nodiscard]] bool verify(const ServerRequest& request) const {
-        bool standard = verify_standard(key_, request.header("webhook-id"), request.header("webhook-timestamp"),
+    [[nodiscard]] bool verify_by_secret(const ServerRequest& request) const {
+        bool standard = verify_standard(*key_, request.header("webhook-id"), request.header("webhook-timestamp"),
                                         request.header("webhook-signature"), request.body, wall_clock_ms() / 1000,
                                         kToleranceSeconds);
-        return standard && verify_sha256_hex(key_, request.header("x-webhook-signature"), request.body);
+        return standard && verify_sha256_hex(*key_, request.header("x-webhook-signature"), request.body);
+    }
+
+    // A key pair may have been rotated: then the set is read again, at most once a second.
+    [[nodiscard]] bool verify_by_key(const ServerRequest& request) {
+        const auto verifies = [&] {
+            return verify_standard_v1a(*public_keys_, request.header("webhook-id"), request.header("webhook-timestamp"),
+                                       request.header("webhook-signature"), request.body, wall_clock_ms() / 1000,
+                                       kToleranceSeconds);
+        };
+        if (verifies()) return true;
+        const auto now = std::chrono::steady_clock::now();
+        if (now < next_reading_) return false;
+        next_reading_ = now + std::chrono::seconds(1);
+        auto again = read_public_keys(options_.public_key);
+        if (!again) return false;
+        public_keys_ = std::move(*again);
+        return verifies();
     }
 
     void print(const boost::json::object& record) const {
@@ -125,7 +155,9 @@ class Receiver {
 
     bool as_json_;
     const ReceiveOptions& options_;
-    const HmacSha256Key& key_;
+    std::optional<HmacSha256Key> key_;
+    std::optional<KeySet> public_keys_;
+    std::chrono::steady_clock::time_point next_reading_{};
     boost::asio::io_context io_{1};
     boost::asio::signal_set signals_;
     boost::asio::steady_timer deadline_;
@@ -134,11 +166,22 @@ class Receiver {
 };
 
 Result<void> receive(const Invocation& invocation, const ReceiveOptions& options) {
-    auto bytes = webhook_secret_bytes(options.secret);
-    if (!bytes) return fail(ErrorCode::kInvalidArgument, "--secret is no webhook secret; it begins with whsec_");
+    if (options.secret.empty() && options.public_key.empty())
+        return fail(ErrorCode::kInvalidArgument, "give --secret, --public-key, or both");
+    std::optional<HmacSha256Key> key;
+    if (!options.secret.empty()) {
+        auto bytes = webhook_secret_bytes(options.secret);
+        if (!bytes) return fail(ErrorCode::kInvalidArgument, "--secret is no webhook secret; it begins with whsec_");
+        key.emplace(*bytes);
+    }
+    std::optional<KeySet> public_keys;
+    if (!options.public_key.empty()) {
+        auto read = read_public_keys(options.public_key);
+        if (!read) return tl::unexpected(read.error());
+        public_keys = std::move(*read);
+    }
     std::signal(SIGPIPE, SIG_IGN);
-    HmacSha256Key key(*bytes);
-    return Receiver(invocation, options, key).run();
+    return Receiver(invocation, options, std::move(key), std::move(public_keys)).run();
 }
 
 }  // namespace
@@ -146,7 +189,10 @@ Result<void> receive(const Invocation& invocation, const ReceiveOptions& options
 void add_receive(CLI::App& root, Invocation& invocation) {
     auto options = std::make_shared<ReceiveOptions>();
     auto* command = root.add_subcommand("receive", "receive webhooks, verify and print them");
-    command->add_option("--secret", options->secret, "the webhook's secret")->required();
+    command->add_option("--secret", options->secret, "the webhook's secret");
+    command->add_option(
+        "--public-key", options->public_key,
+        "verify v1a too: whpk_…, a file (PEM, JWK, or such a text), or the URL of the webhook's JWK set");
     command->add_option("--listen", options->listen, "host:port; port 0 is one that is free")->capture_default_str();
     command->add_option("--count", options->count, "end after so many verified events")->check(CLI::PositiveNumber);
     command->add_option("--within", options->within_seconds, "end after so many seconds; failed if --count is missed")

@@ -8,8 +8,9 @@
 // Fields are dotted paths or nested objects. Operators: $eq $ne $gt $gte $lt $lte $in $nin
 // $startsWith $endsWith $exists $and $or $not. All members of an object must hold. A field that is
 // missing satisfies only `$exists: false`. What cannot be read exactly (a payload that does not
-// parse, an integer beyond 2^53 that came as a float) is neither equal nor unequal to anything: the
-// filter does not match, and a `$not` around it does not turn that into a match.
+// parse, an integer beyond 2^53 that came as a float) is neither equal nor unequal to anything, nor less
+// nor greater than what it may be: the filter does not match, and a `$not` around it does not turn
+// that into a match.
 #pragma once
 
 #include <boost/json/fwd.hpp>

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "common/limits.h"
+#include "sidecar/base/json_read.h"
 #include "sidecar/match/event_pattern.h"
 #include "sidecar/match/filter.h"
 
@@ -62,10 +63,8 @@ class LazyPayload {
     const boost::json::value* get(MatchCounters& counters) {
         if (!is_parsed_) {
             is_parsed_ = true;
-            boost::json::parse_options options;
-            options.max_depth = limits::kJsonDepthMax;
             boost::system::error_code error;
-            boost::json::value value = boost::json::parse(bytes_, error, &arena_, options);
+            boost::json::value value = read_json(bytes_, limits::kJsonDepthMax, error, &arena_);
             if (error) {
                 ++counters.payload_errors;
             } else {

@@ -1,6 +1,7 @@
 // Retention: forgets what is older than it must be. Whole weekly partitions first, dropped as they are; then, in small
 // batches, attempts, events with everything that hangs on them, and what is left of deleted webhooks and organizations.
 // Events with an unfinished delivery stay.
+#include <algorithm>
 #include <vector>
 
 #include "sidecar/base/failpoint.h"
@@ -94,6 +95,14 @@ std::size_t PostgresStore::purge_rest(const PurgeRequest& request) {
         "DELETE FROM rollups WHERE (webhook_id, hour_at, event_type) IN (SELECT webhook_id, hour_at, event_type"
         " FROM rollups WHERE hour_at < $1 LIMIT $2)",
         request.events_before - kHourMs, request.batch_max);
+    purge(
+        "DELETE FROM quarantine WHERE (shard, stream_id) IN (SELECT shard, stream_id FROM quarantine"
+        " WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
+        request.quarantine_before, std::min(request.batch_max, kQuarantineBatchMax));
+    purge(
+        "DELETE FROM audit_log WHERE id IN (SELECT id FROM audit_log WHERE created_at < $1 ORDER BY created_at LIMIT "
+        "$2)",
+        request.audit_before, request.batch_max);
     purge("DELETE FROM revocations WHERE member IN (SELECT member FROM revocations WHERE until <= $1 LIMIT $2)",
           request.now, request.batch_max);
     purge(

@@ -75,6 +75,14 @@ std::size_t SqliteStore::purge_rest(const PurgeRequest& request) {
         "DELETE FROM rollups WHERE (webhook_id, hour_at, event_type) IN (SELECT webhook_id, hour_at, event_type"
         " FROM rollups INDEXED BY rollups_hour WHERE hour_at < ? LIMIT ?)",
         request.events_before - kHourMs, request.batch_max);
+    purge(
+        "DELETE FROM quarantine WHERE rowid IN (SELECT rowid FROM quarantine INDEXED BY quarantine_age"
+        " WHERE created_at < ? ORDER BY created_at LIMIT ?)",
+        request.quarantine_before, std::min(request.batch_max, kQuarantineBatchMax));
+    purge(
+        "DELETE FROM audit_log WHERE rowid IN (SELECT rowid FROM audit_log INDEXED BY audit_log_age"
+        " WHERE created_at < ? ORDER BY created_at LIMIT ?)",
+        request.audit_before, request.batch_max);
     purge("DELETE FROM revocations WHERE member IN (SELECT member FROM revocations WHERE until <= ? LIMIT ?)",
           request.now, request.batch_max);
     purge(

@@ -179,11 +179,15 @@ struct EventPage {
     std::string next;
 };
 
-// What of the deliveries and attempts may be forgotten. Events with an unfinished delivery stay.
+// What may be forgotten. Events with an unfinished delivery stay.
 struct PurgeRequest {
     TimeMs events_before = 0, attempts_before = 0, now = 0;
-    std::size_t batch_max = 500;  // rows of one transaction
+    std::size_t batch_max = 500;  // rows of one transaction, of each table
+    TimeMs quarantine_before = 0, audit_before = 0;
 };
+
+// Quarantined entries may be as large as an entry gets: fewer of them at a time.
+inline constexpr std::size_t kQuarantineBatchMax = 50;
 
 struct ListPage {
     int limit = 50;

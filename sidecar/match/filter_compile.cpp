@@ -1,47 +1,21 @@
-// Compiles and evaluates filters. Input: the `filters` column and a parsed payload.
-#include "sidecar/match/filter.h"
-
+// Compiles filters: every mistake in their text is found here. Input: the `filters` column. Next file:
+// filter_evaluate.cpp.
 #include <boost/json.hpp>
-#include <cmath>
-#include <compare>
 #include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "sidecar/base/json_read.h"
+#include "sidecar/match/filter_node.h"
+
 namespace headgate {
 
 namespace json = boost::json;
 
-enum class FilterOp : std::uint8_t {
-    kAnd,
-    kOr,
-    kNot,  // negates its only child; with a path the field must be there
-    kEq,
-    kNe,
-    kGt,
-    kGte,
-    kLt,
-    kLte,
-    kIn,
-    kNin,
-    kStartsWith,
-    kEndsWith,
-    kExists
-};
-
-struct Filter::Node {
-    FilterOp op = FilterOp::kAnd;
-    std::vector<std::string> path;      // of a condition on a field
-    std::vector<json::value> operands;  // one, or several for kIn and kNin
-    std::vector<Node> children;         // of kAnd, kOr and kNot
-};
-
 namespace {
 
 using Node = Filter::Node;
-
-// ---- compiling ------------------------------------------------------------------------------
 
 struct Compiler {
     std::size_t conditions = 0;
@@ -57,8 +31,6 @@ struct Compiler {
 tl::unexpected<Error> refuse(std::string_view member, std::string_view why) {
     return fail(ErrorCode::kUnprocessable, "filters: " + std::string(member) + ": " + std::string(why));
 }
-
-bool is_scalar(const json::value& value) { return !value.is_object() && !value.is_array(); }
 
 bool is_logical(std::string_view name) { return name == "$and" || name == "$or" || name == "$not"; }
 
@@ -245,175 +217,6 @@ Result<Node> Compiler::object(const json::object& members, const std::vector<std
     return all;
 }
 
-// ---- evaluating -----------------------------------------------------------------------------
-
-enum class Verdict : std::uint8_t { kNo, kYes, kUnreadable };
-
-Verdict from_bool(bool value) { return value ? Verdict::kYes : Verdict::kNo; }
-
-Verdict negate(Verdict verdict) {
-    return verdict == Verdict::kUnreadable ? verdict : from_bool(verdict == Verdict::kNo);
-}
-
-// Beyond 2^53 a double may have lost digits of what the publisher wrote.
-bool is_inexact(const json::value& value) {
-    constexpr double kExactMax = 9007199254740992.0;
-    return value.is_double() && !(std::fabs(value.get_double()) < kExactMax);
-}
-
-std::partial_ordering compare_integer_to_double(bool is_negative, std::uint64_t magnitude, double other) {
-    // Every 64-bit integer is exact in x86's and quad long doubles; where long double is double, only beyond 2^53 is it
-    // not.
-    const long double integer =
-        is_negative ? -static_cast<long double>(magnitude) : static_cast<long double>(magnitude);
-    return integer <=> static_cast<long double>(other);
-}
-
-std::partial_ordering compare_numbers(const json::value& a, const json::value& b) {
-    if (a.is_double() && b.is_double()) {
-        return a.get_double() <=> b.get_double();
-    }
-    const auto magnitude = [](const json::value& v, bool& is_negative) -> std::uint64_t {
-        is_negative = v.is_int64() && v.get_int64() < 0;
-        if (v.is_uint64()) {
-            return v.get_uint64();
-        }
-        return is_negative ? 0 - static_cast<std::uint64_t>(v.get_int64()) : static_cast<std::uint64_t>(v.get_int64());
-    };
-    bool a_negative = false;
-    bool b_negative = false;
-    if (b.is_double()) {
-        const std::uint64_t size = magnitude(a, a_negative);
-        return compare_integer_to_double(a_negative, size, b.get_double());
-    }
-    if (a.is_double()) {
-        const std::uint64_t size = magnitude(b, b_negative);
-        return 0 <=> compare_integer_to_double(b_negative, size, a.get_double());
-    }
-    const std::uint64_t a_size = magnitude(a, a_negative);
-    const std::uint64_t b_size = magnitude(b, b_negative);
-    if (a_negative != b_negative) {
-        return a_negative ? std::partial_ordering::less : std::partial_ordering::greater;
-    }
-    return a_negative ? b_size <=> a_size : a_size <=> b_size;
-}
-
-Verdict equal(const json::value& field, const json::value& operand) {
-    if (field.is_number() && operand.is_number()) {
-        if (is_inexact(field) || is_inexact(operand)) {
-            return Verdict::kUnreadable;
-        }
-        return from_bool(compare_numbers(field, operand) == 0);
-    }
-    return from_bool(is_scalar(field) && field == operand);
-}
-
-Verdict ordered(FilterOp op, const json::value& field, const json::value& operand) {
-    std::partial_ordering order = std::partial_ordering::unordered;
-    if (field.is_number() && operand.is_number()) {
-        order = compare_numbers(field, operand);
-    } else if (field.is_string() && operand.is_string()) {
-        order = field.get_string().compare(operand.get_string()) <=> 0;
-    }
-    if (order == std::partial_ordering::unordered) {
-        return Verdict::kNo;
-    }
-    switch (op) {
-        case FilterOp::kGt:
-            return from_bool(order > 0);
-        case FilterOp::kGte:
-            return from_bool(order >= 0);
-        case FilterOp::kLt:
-            return from_bool(order < 0);
-        default:
-            return from_bool(order <= 0);
-    }
-}
-
-Verdict one_of(const json::value& field, const std::vector<json::value>& operands) {
-    Verdict verdict = Verdict::kNo;
-    for (const json::value& operand : operands) {
-        const Verdict each = equal(field, operand);
-        if (each == Verdict::kYes) {
-            return each;
-        }
-        if (each == Verdict::kUnreadable) {
-            verdict = each;
-        }
-    }
-    return verdict;
-}
-
-const json::value* find_field(const json::value& payload, const std::vector<std::string>& path) {
-    const json::value* value = &payload;
-    for (const std::string& segment : path) {
-        const json::object* object = value->if_object();
-        value = object == nullptr ? nullptr : object->if_contains(segment);
-        if (value == nullptr) {
-            return nullptr;
-        }
-    }
-    return value;
-}
-
-Verdict evaluate(const Node& node, const json::value& payload);
-
-Verdict evaluate_condition(const Node& node, const json::value& field) {
-    const json::value& operand = node.operands.front();
-    switch (node.op) {
-        case FilterOp::kEq:
-            return equal(field, operand);
-        case FilterOp::kNe:
-            return negate(equal(field, operand));
-        case FilterOp::kIn:
-            return one_of(field, node.operands);
-        case FilterOp::kNin:
-            return negate(one_of(field, node.operands));
-        case FilterOp::kStartsWith:
-            return from_bool(field.is_string() && field.get_string().starts_with(operand.get_string()));
-        case FilterOp::kEndsWith:
-            return from_bool(field.is_string() && field.get_string().ends_with(operand.get_string()));
-        default:
-            return ordered(node.op, field, operand);
-    }
-}
-
-// kAnd stops at the first no, kOr at the first yes; an unreadable part decides only what the others leave open.
-Verdict evaluate_children(const Node& node, const json::value& payload) {
-    const Verdict decisive = node.op == FilterOp::kOr ? Verdict::kYes : Verdict::kNo;
-    Verdict verdict = negate(decisive);
-    for (const Node& child : node.children) {
-        const Verdict each = evaluate(child, payload);
-        if (each == decisive) {
-            return each;
-        }
-        if (each == Verdict::kUnreadable) {
-            verdict = each;
-        }
-    }
-    return verdict;
-}
-
-Verdict evaluate(const Node& node, const json::value& payload) {
-    if (node.op == FilterOp::kAnd || node.op == FilterOp::kOr) {
-        return evaluate_children(node, payload);
-    }
-    if (node.op == FilterOp::kNot && node.path.empty()) {
-        return negate(evaluate(node.children.front(), payload));
-    }
-    const json::value* field = find_field(payload, node.path);
-    if (node.op == FilterOp::kExists) {
-        return from_bool((field != nullptr) == node.operands.front().get_bool());
-    }
-    if (field == nullptr) {
-        return Verdict::kNo;
-    }
-    if (node.op == FilterOp::kNot) {
-        return negate(evaluate(node.children.front(), payload));
-    }
-    return evaluate_condition(node, *field);
-}
-
 }  // namespace
 
 Result<Filter> Filter::compile(std::string_view text) {
@@ -423,10 +226,8 @@ Result<Filter> Filter::compile(std::string_view text) {
     if (text.size() > kFilterBytesMax) {
         return fail(ErrorCode::kUnprocessable, "filters: larger than " + std::to_string(kFilterBytesMax) + " bytes");
     }
-    json::parse_options options;
-    options.max_depth = 2 * kFilterDepthMax;
     boost::system::error_code error;
-    const json::value value = json::parse(text, error, {}, options);
+    const json::value value = read_json(text, 2 * kFilterDepthMax, error);
     if (error) {
         return fail(ErrorCode::kUnprocessable, "filters: not JSON, or nested too deeply: " + error.message());
     }
@@ -443,10 +244,6 @@ Result<Filter> Filter::compile(std::string_view text) {
     Filter filter;
     filter.root_ = std::make_shared<const Node>(std::move(*root));
     return filter;
-}
-
-bool Filter::matches(const json::value& payload) const {
-    return root_ == nullptr || (payload.is_object() && evaluate(*root_, payload) == Verdict::kYes);
 }
 
 }  // namespace headgate
