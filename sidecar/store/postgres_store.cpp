@@ -23,11 +23,13 @@ TimeMs wall_clock_ms() {
 Result<std::unique_ptr<Store>> open_postgres_store(const StoreOptions& options) {
     auto secrets = SecretBox::make(options.master_key, options.previous_master_keys);
     if (!secrets) return tl::unexpected<Error>(secrets.error());
-    auto store = std::make_unique<PostgresStore>(
-        PgTarget{.url = options.url, .password = options.password, .read_only = options.read_only},
-        std::move(*secrets));
+    auto store = std::make_unique<PostgresStore>(PgTarget{.url = options.url,
+                                                          .password = options.password,
+                                                          .read_only = options.read_only,
+                                                          .own_servers = options.own_servers},
+                                                 std::move(*secrets));
     auto key_fits = store->check_master_key();
-    if (!key_fits) return tl::unexpected<Error>(key_fits.error());
+    if (!key_fits) return tl::unexpected<Error>(store->final_error(key_fits.error()));
     return std::unique_ptr<Store>(std::move(store));
 }
 
@@ -57,6 +59,20 @@ Result<void> PostgresStore::check_master_key() {
     });
 }
 
+// Waiting for a server that is away makes sense, for one that refuses us does not.
+Error PostgresStore::final_error(Error error) {
+    if (error.code != ErrorCode::kUnavailable || db_.is_connected()) return error;
+    const auto refused = [&]() -> Result<bool> {
+        try {
+            return db_.is_login_refused();
+        } catch (const std::exception& failure) {
+            return fail(ErrorCode::kInternal, failure.what());
+        }
+    }();
+    if (refused && *refused) error.code = ErrorCode::kInvalidArgument;
+    return error;
+}
+
 // ---- migrations -----------------------------------------------------------------------------
 
 Result<int> PostgresStore::schema_version() {
@@ -71,40 +87,50 @@ Result<int> PostgresStore::schema_version() {
 Result<int> PostgresStore::migrate() {
     // All of them in one transaction. Waiting for the other program, and the work itself, may take long.
     return write([&]() -> int {
-        db_.send("SET LOCAL statement_timeout = 0");
-        db_.send("SET LOCAL lock_timeout = '15s'");
-        db_.send(kLockMigrations);
-        db_.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL,"
-            " sha256 TEXT NOT NULL, applied_at BIGINT NOT NULL)");
-        int known = static_cast<int>(postgres_migrations().size());
-        int applied_before = 0;
-        auto rows = db_.query("SELECT version, name, sha256 FROM schema_migrations ORDER BY version");
-        while (rows.step()) {
-            auto version = rows.number(0);
-            if (version > known) {
-                throw PgError({ErrorCode::kConflict, "the store's schema is version " + std::to_string(version) +
-                                                         ", newer than this program's " + std::to_string(known) +
-                                                         ": use the newer headgate"});
-            }
-            const Migration& migration = postgres_migrations()[static_cast<std::size_t>(version - 1)];
-            if (rows.view(2) != hex_encode(sha256(migration.sql))) {
-                throw PgError({ErrorCode::kConflict, "migration " + rows.text(1) +
-                                                         " was applied with another content than this program's: it "
-                                                         "was changed after its release"});
-            }
-            applied_before = static_cast<int>(version);
+        try {
+            return apply_migrations();
+        } catch (PgError& failure) {
+            // No permission, no such schema: it stays so until somebody changes it.
+            if (failure.sqlstate.starts_with("42")) failure.error.code = ErrorCode::kInvalidArgument;
+            throw;
         }
-        for (const Migration& migration : postgres_migrations().subspan(static_cast<std::size_t>(applied_before))) {
-            db_.execute_script(migration.sql);
-            db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES ($1, $2, $3, $4)",
-                        migration.version, migration.name, hex_encode(sha256(migration.sql)), wall_clock_ms());
-        }
-        db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', $1) ON CONFLICT DO NOTHING",
-                    seal(kMasterKeyText, kMasterKeyPlace));
-        make_partitions(wall_clock_ms());
-        return known - applied_before;
     });
+}
+
+int PostgresStore::apply_migrations() {
+    db_.send("SET LOCAL statement_timeout = 0");
+    db_.send("SET LOCAL lock_timeout = '15s'");
+    db_.send(kLockMigrations);
+    db_.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL,"
+        " sha256 TEXT NOT NULL, applied_at BIGINT NOT NULL)");
+    int known = static_cast<int>(postgres_migrations().size());
+    int applied_before = 0;
+    auto rows = db_.query("SELECT version, name, sha256 FROM schema_migrations ORDER BY version");
+    while (rows.step()) {
+        auto version = rows.number(0);
+        if (version > known) {
+            throw PgError({ErrorCode::kConflict, "the store's schema is version " + std::to_string(version) +
+                                                     ", newer than this program's " + std::to_string(known) +
+                                                     ": use the newer headgate"});
+        }
+        const Migration& migration = postgres_migrations()[static_cast<std::size_t>(version - 1)];
+        if (rows.view(2) != hex_encode(sha256(migration.sql))) {
+            throw PgError({ErrorCode::kConflict, "migration " + rows.text(1) +
+                                                     " was applied with another content than this program's: it "
+                                                     "was changed after its release"});
+        }
+        applied_before = static_cast<int>(version);
+    }
+    for (const Migration& migration : postgres_migrations().subspan(static_cast<std::size_t>(applied_before))) {
+        db_.execute_script(migration.sql);
+        db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES ($1, $2, $3, $4)",
+                    migration.version, migration.name, hex_encode(sha256(migration.sql)), wall_clock_ms());
+    }
+    db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', $1) ON CONFLICT DO NOTHING",
+                seal(kMasterKeyText, kMasterKeyPlace));
+    make_partitions(wall_clock_ms());
+    return known - applied_before;
 }
 
 // ---- counters -------------------------------------------------------------------------------
