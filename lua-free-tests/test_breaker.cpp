@@ -240,7 +240,7 @@ void test_gate_of_a_webhook_that_was_anothers_begins_without_a_burst(void**) {
     }
     assert_int_equal(begun, 10);
     // Long after it is as any other, and an hour later it goes away and comes back.
-    assert_int_equal(gate.worth_holding(kStart + 10'000), 2 * webhook.max_in_flight);
+    assert_int_equal(gate.worth_holding(kStart + 10'000), 20 + 10);
     gate.was_anothers(kStart + 3'600'000);
     assert_int_equal(gate.free_at(kStart + 3'600'000), kStart + 3'600'100);
     // A changed rate is not a way around it; no rate has nothing to use up.

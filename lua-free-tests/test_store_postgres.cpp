@@ -31,6 +31,9 @@ void test_open_says_what_is_wrong_without_the_password(void**) {
     assert_true(!refused && refused.error().message.find("secret") == std::string::npos);
     options = options_of("no_such_database");
     refused = open_store(options);
+    assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kInvalidArgument));  // the server is there
+    options.url = "postgresql://headgate@/migrated?host=/nowhere";
+    refused = open_store(options);
     assert_int_equal(code_of(refused), kUnavailable);
     options = options_of("migrated");
     options.master_key = std::string(32, 'x');
@@ -183,7 +186,7 @@ void test_leases_two_instances_share_fairly(void** state) {
     balance(world, *other, first, second);
     assert_true(first.shards.size() == 2 && second.shards.size() == 2 && first.shards_excess == 0);
     assert_true(first.lanes.size() == kLanes / 2 && second.lanes.size() == kLanes / 2);
-    assert_true(!first.is_short && !second.is_short && first.next_end_ms.has_value() && second.next_end_ms.has_value());
+    assert_true(!first.is_short && !second.is_short && second.next_end_ms.has_value());
     // A third: 64 of 256 lanes more or less by at most one.
     auto last = world.factory->open();
     LeaseView third = renew(*last, "third");

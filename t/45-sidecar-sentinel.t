@@ -9,13 +9,8 @@ use Headgate::Test;
 
 my $t = Headgate::Test->new;
 
-sub follow ($replica, $master) {
-    $replica->command('REPLICAOF', '127.0.0.1', $master->port);
-    my $seen = sub { $master->command('INCR', 'seen') > 1 && $master->command('WAIT', 1, 100) == 1 };
-    $t->wait_for('the replica to follow', $seen, 30) for 1 .. 2;
-}
 my ($master, $replica) = map { $t->redis(name => "redis$_", appendonly => 'no', extra => "repl-diskless-sync-delay 0") } 1, 2;
-follow($replica, $master);
+$replica->follow($master);
 my $sentinel = Headgate::Sentinel->start($t, master => $master);
 $sentinel->wait_for_replicas(1);
 my $dead_port = $t->port;

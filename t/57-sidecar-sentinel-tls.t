@@ -23,8 +23,7 @@ my ($master, $replica) = map {
         extra => $ca->redis_lines($tls_ports[$_], 'IP:127.0.0.1') . "masterauth $PASS{master}\ntls-replication yes\nrepl-diskless-sync-delay 0",
     )
 } 0, 1;
-$replica->command('REPLICAOF', '127.0.0.1', $tls_ports[0]);
-$t->wait_for('the replica to follow', sub { $master->command('INFO', 'replication') =~ /state=online,offset=[1-9]/ }, 30);
+$replica->follow($master, $tls_ports[0]);
 my $sentinel = Headgate::Sentinel->start(
     $t, password => $PASS{sentinel}, master_password => $PASS{master}, address => "127.0.0.1 $tls_ports[0]",
     extra => $ca->redis_lines($tls_ports[2], 'IP:127.0.0.1')
@@ -85,6 +84,7 @@ ok $answer->status == 422 && $answer->body =~ /Headgate's own Redis/, 'no webhoo
 $sentinel->command('SENTINEL', 'FAILOVER', 'mymaster');
 $t->wait_for('the Sentinel to promote the replica', sub { $sentinel->master_port == $tls_ports[1] }, 30);
 delete $_->{client} for $master, $replica;    # a server whose role changes drops its clients
+$master->command('REPLICAOF', '127.0.0.1', $tls_ports[1]);    # Sentinel would do it, after 10 s
 my $accepted = 0;
 $t->wait_for('twenty events by the new master', sub { $accepted++ if $road->try_publish(['w'], type => 'order.created'); $accepted >= 20 }, 30);
 $road->wait_for_all(30);
