@@ -145,7 +145,8 @@ struct App::Impl {
 
         make_ownership();
         auto taken = co_await ownership->renew();
-        if (!taken && taken.error().code != ErrorCode::kUnavailable) co_return tl::unexpected(taken.error());
+        if (!taken && !stores.is_worth_waiting(taken.error())) co_return tl::unexpected(taken.error());
+        if (!taken) spdlog::warn("leases_failed error={} action=retry", log_value(taken.error().message));
         const OwnedPartsPtr& owned = ownership->owned();
         DispatcherOptions dispatcher_options;
         dispatcher_options.max_in_flight = config.delivery_max_in_flight;

@@ -114,9 +114,9 @@ struct RedisCluster::Impl : std::enable_shared_from_this<Impl> {
             RespWriter(command).command("CLUSTER", "SLOTS");
             auto replies = co_await client.send(std::move(command), 1);
             is_read = replies && self->map.learn(replies->front().get(), asked.host);
-            if (is_read) self->tell_nodes(redis::nodes_of(replies->front().get(), asked.host));
             if (is_read) {
                 self->map_trouble.clear();
+                self->tell_nodes(redis::nodes_of(replies->front().get(), asked.host));
                 continue;
             }
             self->map_trouble = replies ? redis::text_of(asked) + ": " + std::string(error_text(*replies->front()))

@@ -16,7 +16,7 @@ namespace {
 // that does not answer at all.
 constexpr auto kAnswerTimeout = std::chrono::seconds(20);
 constexpr auto kScriptTimeout = std::chrono::hours(2);
-constexpr auto kRefusalTimeout = std::chrono::seconds(3);
+constexpr auto kRefusalTimeout = std::chrono::seconds(1);
 constexpr auto kPauseMin = std::chrono::milliseconds(100);
 constexpr auto kPauseMax = std::chrono::milliseconds(2000);
 

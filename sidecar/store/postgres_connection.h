@@ -113,7 +113,7 @@ class PgConnection {
     void execute_script(std::string_view sql);
 
     // Does the server answer, and refuse this login for good: user, password, database, its rules of access? It is
-    // asked once more, for at most 3 s.
+    // asked once more, for at most 1 s.
     [[nodiscard]] bool is_login_refused() const;
 
     [[nodiscard]] bool in_transaction() const noexcept;
