@@ -114,6 +114,21 @@ std::optional<HostPort> read_sentinel_master(const redisReply* reply) {
     return HostPort{std::string(host), port};
 }
 
+std::vector<HostPort> nodes_of(const redisReply* reply, std::string_view asked_host) {
+    std::vector<HostPort> nodes;
+    for (std::size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; ++i) {
+        const redisReply* range = reply->element[i];
+        // The first two are the slots.
+        for (std::size_t k = 2; range->type == REDIS_REPLY_ARRAY && k < range->elements; ++k) {
+            auto node = read_slots_node(range->element[k], asked_host);
+            if (node && (nodes.empty() || nodes.back() != *node)) {
+                nodes.push_back(std::move(*node));
+            }
+        }
+    }
+    return nodes;
+}
+
 std::uint16_t SlotMap::index_of(std::vector<HostPort>& masters, const HostPort& master) {
     const auto found = std::find(masters.begin(), masters.end(), master);
     if (found != masters.end()) {

@@ -53,6 +53,10 @@ struct Redirect {
 // Reply to SENTINEL get-master-addr-by-name; nullopt when this Sentinel does not know the master.
 [[nodiscard]] std::optional<HostPort> read_sentinel_master(const redisReply* reply);
 
+// Every node that a reply to CLUSTER SLOTS names, replicas too; some may be named more than once. Empty for what is no
+// such reply.
+[[nodiscard]] std::vector<HostPort> nodes_of(const redisReply* reply, std::string_view asked_host);
+
 // Which master serves which slots.
 class SlotMap {
  public:

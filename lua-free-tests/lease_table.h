@@ -21,7 +21,8 @@ class LeaseTable {
         TimeMs until = 0;
     };
 
-    LeaseView renew(const LeaseRound& round) {
+    // `may_take`: nobody else is taking at the moment.
+    LeaseView renew(const LeaseRound& round, bool may_take = true) {
         std::string owner(round.owner);
         release(shards_, owner, round.released_shards);
         release(lanes_, owner, round.released_lanes);
@@ -39,8 +40,14 @@ class LeaseTable {
         LeaseView view;
         view.instances = static_cast<int>(alive_.size());
         auto rank = static_cast<std::size_t>(std::distance(alive_.begin(), alive_.find(owner)));
-        view.shards = take(shards_, owner, rank, round.now, view.shards_excess);
-        view.lanes = take(lanes_, owner, rank, round.now, view.lanes_excess);
+        for (const auto* rows : {&shards_, &lanes_}) {
+            for (const Row& row : *rows) {
+                if (row.owner == owner || row.until <= round.now) continue;
+                view.next_end_ms = std::min(view.next_end_ms.value_or(kLeaseMs), row.until - round.now);
+            }
+        }
+        view.shards = take(shards_, owner, rank, round.now, may_take, view.shards_excess, view.is_short);
+        view.lanes = take(lanes_, owner, rank, round.now, may_take, view.lanes_excess, view.is_short);
         return view;
     }
 
@@ -56,7 +63,7 @@ class LeaseTable {
     }
 
     std::vector<Lease> take(std::vector<Row>& rows, const std::string& owner, std::size_t rank, TimeMs now,
-                            int& excess) {
+                            bool may_take, int& excess, bool& is_short) {
         std::size_t share = rows.size() / alive_.size() + (rank < rows.size() % alive_.size() ? 1 : 0);
         std::size_t held = 0;
         for (Row& row : rows) {
@@ -65,11 +72,12 @@ class LeaseTable {
             held++;
         }
         for (Row& row : rows) {
-            if (held >= share) break;
+            if (held >= share || !may_take) break;
             if (row.owner == owner || (!row.owner.empty() && row.until > now)) continue;
             row = {owner, row.epoch + 1, now + kLeaseMs};
             held++;
         }
+        is_short = is_short || held < share;
         excess = static_cast<int>(held > share ? held - share : 0);
         std::vector<Lease> mine;
         for (std::size_t part = 0; part < rows.size(); part++) {

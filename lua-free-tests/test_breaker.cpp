@@ -226,6 +226,34 @@ void test_gate_opens_for_a_changed_webhook(void**) {
     assert_int_equal(gate.free_at(kStart), kStart);
 }
 
+// Who sent before may have used the rate up in the moment before we became the owner.
+void test_gate_of_a_webhook_that_was_anothers_begins_without_a_burst(void**) {
+    Webhook webhook;
+    webhook.rate = "10r/s:20";
+    LaneGate gate;
+    gate.was_anothers(kStart);
+    gate.configure(webhook);
+    assert_int_equal(gate.free_at(kStart), kStart + 100);
+    int begun = 0;
+    for (TimeMs now = kStart; now <= kStart + 1000; ++now) {
+        for (; gate.free_at(now) <= now; ++begun) (void)gate.began(now);
+    }
+    assert_int_equal(begun, 10);
+    // Long after it is as any other, and an hour later it goes away and comes back.
+    assert_int_equal(gate.worth_holding(kStart + 10'000), 20 + 10);
+    gate.was_anothers(kStart + 3'600'000);
+    assert_int_equal(gate.free_at(kStart + 3'600'000), kStart + 3'600'100);
+    // A changed rate is not a way around it; no rate has nothing to use up.
+    webhook.version++;
+    webhook.rate = "1r/m";
+    gate.configure(webhook);
+    assert_int_equal(gate.free_at(kStart + 3'600'000), kStart + 3'660'000);
+    webhook.version++;
+    webhook.rate = "";
+    gate.configure(webhook);
+    assert_int_equal(gate.free_at(kStart + 3'600'000), kStart + 3'600'000);
+}
+
 void test_gate_lets_few_probes_through(void**) {
     LaneGate gate = gate_of(16);
     for (int i = 0; i < Breaker::kFailuresInARow; ++i) {
@@ -257,6 +285,7 @@ int main() {
         cmocka_unit_test(test_gate_leaves_alone_who_cannot_do_one_at_a_time),
         cmocka_unit_test(test_gate_honours_retry_after_for_a_day_at_most),
         cmocka_unit_test(test_gate_opens_for_a_changed_webhook),
+        cmocka_unit_test(test_gate_of_a_webhook_that_was_anothers_begins_without_a_burst),
         cmocka_unit_test(test_gate_lets_few_probes_through),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);

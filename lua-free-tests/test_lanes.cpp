@@ -63,6 +63,31 @@ void test_lanes_round_robin_and_shares(void**) {
     assert_null(lanes.next(0, always, loading, closed).lane);
 }
 
+// A lane that another instance had is made, or comes back, with its webhook's rate used up; others are not touched.
+void test_lanes_gained_have_no_burst(void**) {
+    Lanes lanes(8);
+    std::vector<Lane*> closed;
+    std::vector<std::string> loading;
+    const auto always = [](const DeliveryTarget&, const HeldDelivery&) { return true; };
+    auto rated = std::make_shared<DeliveryTarget>();
+    rated->webhook.rate = "10r/s:10";
+    lanes.push("before", held("x"));
+    lanes.set_target(*lanes.find("before"), rated);
+    assert_non_null(lanes.next(1'000, always, loading, closed).lane);
+    lanes.gained(lane_of("before"), 2'000);
+    lanes.gained(lane_of("after"), 2'000);
+    for (const char* webhook_id : {"before", "after", "other"}) {
+        lanes.push(webhook_id, held("y"));
+        lanes.set_target(*lanes.find(webhook_id), rated);
+    }
+    Lane* const lane = lanes.next(2'000, always, loading, closed).lane;
+    assert_true(lane == lanes.find("other"));
+    assert_null(lanes.next(2'000, always, loading, closed).lane);
+    assert_int_equal(closed.size(), 2);
+    assert_int_equal(lanes.find("after")->gate.free_at(2'000), 2'100);
+    assert_int_equal(lanes.find("before")->gate.free_at(2'000), 2'100);
+}
+
 void test_lanes_own_limit(void**) {
     Lanes lanes(100);
     std::vector<Lane*> closed;
@@ -288,6 +313,7 @@ int main() {
     spdlog::set_level(spdlog::level::off);
     const CMUnitTest tests[] = {
         cmocka_unit_test(test_lanes_round_robin_and_shares),
+        cmocka_unit_test(test_lanes_gained_have_no_burst),
         cmocka_unit_test(test_lanes_own_limit),
         cmocka_unit_test(test_memory_quota_limits_and_order),
         cmocka_unit_test(test_memory_quota_is_shared),

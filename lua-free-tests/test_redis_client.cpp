@@ -16,6 +16,7 @@
 #include "lua-free-tests/redis_fixture.h"
 #include "lua-free-tests/run_awaitable.h"
 #include "lua-free-tests/temp_dir.h"
+#include "sidecar/base/own_servers.h"
 #include "sidecar/io/redis_client.h"
 
 using namespace headgate;
@@ -357,13 +358,15 @@ void test_acl_user_is_used(void**) {
 // Of several servers the replica is passed over, and when the master has become one, the next command finds the other.
 void test_master_is_found_among_several_and_found_again(void**) {
     std::vector<std::string> names;
+    int told = 0;  // of both: webhooks may reach neither
     {
         std::string one = free_port(), two = free_port();
         RedisFixture first({"--port", one, "--bind", "127.0.0.1"}), second({"--port", two, "--bind", "127.0.0.1"});
         first.command({"REPLICAOF", "127.0.0.1", two});
         asio::io_context io;
-        RedisClient client(io.get_executor(), *parse_redis_url("redis://127.0.0.1:" + one + ",127.0.0.1:" + two),
-                           milliseconds(10'000));
+        RedisAddress address = *parse_redis_url("redis://127.0.0.1:" + one + ",127.0.0.1:" + two);
+        address.own_servers = std::make_shared<OwnServers>();
+        RedisClient client(io.get_executor(), address, milliseconds(10'000));
         auto set_to = [&](const char* value) {
             std::string command;
             RespWriter(command).command("SET", "k", value);
@@ -371,6 +374,11 @@ void test_master_is_found_among_several_and_found_again(void**) {
             return replies ? std::string(redis_text(*replies->front())) : "error";
         };
         names.push_back(set_to("a"));
+        for (const std::string& port : {one, two}) {
+            told += address.own_servers->any([&](const OwnServers::Endpoint& server) {
+                return server == OwnServers::Endpoint(*parse_ip("127.0.0.1"), std::stoi(port));
+            });
+        }
         names.emplace_back(second.command({"GET", "k"})->str);
         second.command({"REPLICAOF", "127.0.0.1", one});
         first.command({"REPLICAOF", "NO", "ONE"});
@@ -383,6 +391,7 @@ void test_master_is_found_among_several_and_found_again(void**) {
     assert_string_equal(names[2].c_str(), "READONLY");
     assert_string_equal(names[3].c_str(), "OK");
     assert_string_equal(names[4].c_str(), "c");
+    assert_int_equal(told, 2);
 }
 
 void test_parse_url_malformed_is_refused_without_the_password(void**) {

@@ -132,6 +132,24 @@ void test_slots_node_without_a_host_is_the_one_asked(void**) {
     assert_string_equal(unknown.c_str(), "10.0.0.9:8");
 }
 
+void test_slots_name_every_node(void**) {
+    std::string named;
+    std::size_t count_of_none = 0;
+    {
+        const Reply reply(array({array({number(0), number(99), node("a", 1), node("r", 9)}),
+                                 array({number(100), number(16383), node("null", 2), node("a", 1)})}));
+        for (const HostPort& each : headgate::redis::nodes_of(reply.reply, "10.0.0.9")) {
+            named += text_of(each) + " ";
+        }
+        const Reply none("-ERR This instance has cluster support disabled\r\n");
+        const Reply odd(array({number(1), array({number(0), number(1), number(2)})}));
+        count_of_none =
+            headgate::redis::nodes_of(none.reply, "x").size() + headgate::redis::nodes_of(odd.reply, "x").size();
+    }
+    assert_string_equal(named.c_str(), "a:1 r:9 10.0.0.9:2 a:1 ");
+    assert_int_equal(count_of_none, 0);
+}
+
 void test_slots_what_is_no_such_reply_leaves_the_map(void**) {
     int taken = 0;
     std::string kept;
@@ -224,6 +242,7 @@ int main() {
         cmocka_unit_test(test_redirect_anything_else_is_none),
         cmocka_unit_test(test_slots_are_learned_and_moved),
         cmocka_unit_test(test_slots_node_without_a_host_is_the_one_asked),
+        cmocka_unit_test(test_slots_name_every_node),
         cmocka_unit_test(test_slots_what_is_no_such_reply_leaves_the_map),
         cmocka_unit_test(test_slots_number_of_nodes_is_bounded),
         cmocka_unit_test(test_sentinel_and_role_replies),

@@ -31,6 +31,9 @@ void test_open_says_what_is_wrong_without_the_password(void**) {
     assert_true(!refused && refused.error().message.find("secret") == std::string::npos);
     options = options_of("no_such_database");
     refused = open_store(options);
+    assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kInvalidArgument));  // the server is there
+    options.url = "postgresql://headgate@/migrated?host=/nowhere";
+    refused = open_store(options);
     assert_int_equal(code_of(refused), kUnavailable);
     options = options_of("migrated");
     options.master_key = std::string(32, 'x');
@@ -175,11 +178,15 @@ void test_leases_two_instances_share_fairly(void** state) {
     assert_true(first.instances == 1 && first.shards.size() == 4 && first.lanes.size() == kLanes);
     LeaseView second = renew(*other, "second");
     assert_true(second.instances == 2 && second.shards.empty() && second.lanes.empty());  // never from the living
+    assert_true(second.is_short && !first.is_short && !first.next_end_ms.has_value());
+    assert_in_range(second.next_end_ms.value(), 1, kLeaseMs);
     first = renew(*world.store, "owner");
+    assert_false(first.next_end_ms.has_value());
     assert_true(first.shards.size() == 4 && first.shards_excess == 2 && first.lanes_excess == kLanes / 2);
     balance(world, *other, first, second);
     assert_true(first.shards.size() == 2 && second.shards.size() == 2 && first.shards_excess == 0);
     assert_true(first.lanes.size() == kLanes / 2 && second.lanes.size() == kLanes / 2);
+    assert_true(!first.is_short && !second.is_short && second.next_end_ms.has_value());
     // A third: 64 of 256 lanes more or less by at most one.
     auto last = world.factory->open();
     LeaseView third = renew(*last, "third");

@@ -185,6 +185,38 @@ void test_check_own_services_never(void**) {
     assert_int_equal(verdict(guard, "127.0.0.1", kAll, 6380), TargetVerdict::kAllowed);
 }
 
+// A master that took over, a name that means another address: known from the moment that somebody connects.
+void test_check_servers_that_turn_up_later_never(void**) {
+    auto learned = std::make_shared<OwnServers>(
+        std::vector<IpAddress>{parse_ip("127.0.0.1").value(), parse_ip("10.0.0.1").value()});
+    TargetGuardOptions options;
+    options.allow_networks = {parse_network("0.0.0.0/0").value(), parse_network("::/0").value()};
+    options.learned = learned;
+    const TargetGuard guard(options);
+    const TargetGuard another(guard.options());
+    assert_int_equal(verdict(guard, "10.0.0.7", kAll, 6379), TargetVerdict::kAllowed);
+    learned->learn(parse_ip("10.0.0.7").value(), 6379);
+    learned->learn(parse_ip("10.0.0.7").value(), 6379);
+    for (const TargetGuard* each : {&guard, &another}) {
+        assert_int_equal(verdict(*each, "10.0.0.7", kAll, 6379), TargetVerdict::kBlockedAddress);
+        assert_int_equal(verdict(*each, "64:ff9b::10.0.0.7", kAll, 6379), TargetVerdict::kBlockedAddress);
+        assert_int_equal(verdict(*each, "10.0.0.7", kAll, 6380), TargetVerdict::kAllowed);
+        assert_int_equal(verdict(*each, "10.0.0.8", kAll, 6379), TargetVerdict::kAllowed);
+    }
+    // On this machine it may listen on every address.
+    learned->learn(parse_ip("127.0.0.1").value(), 7001);
+    assert_int_equal(verdict(guard, "10.0.0.1", kAll, 7001), TargetVerdict::kBlockedAddress);
+    assert_int_equal(verdict(guard, "::1", kAll, 7001), TargetVerdict::kBlockedAddress);
+    assert_true(guard.explain(parse_ip("10.0.0.1").value(), 7001, true, kAll).find("Headgate's own") !=
+                std::string::npos);
+    // Bounded: the oldest are forgotten.
+    for (std::uint32_t host = 0; host < 10'000; ++host) {
+        learned->learn(ip_from_v4(0x0b000000U + host), 6379);
+    }
+    assert_int_equal(verdict(guard, "10.0.0.7", kAll, 6379), TargetVerdict::kAllowed);
+    assert_int_equal(verdict(guard, "11.0.39.15", kAll, 6379), TargetVerdict::kBlockedAddress);
+}
+
 void test_parse_target_url_good(void**) {
     struct Row {
         std::string_view url, scheme, host;
@@ -299,6 +331,7 @@ int main() {
         cmocka_unit_test(test_check_needs_ceiling_and_organization),
         cmocka_unit_test(test_check_https_and_ports),
         cmocka_unit_test(test_check_own_services_never),
+        cmocka_unit_test(test_check_servers_that_turn_up_later_never),
         cmocka_unit_test(test_parse_target_url_good),
         cmocka_unit_test(test_parse_target_url_mistakes_refused),
         cmocka_unit_test(test_check_url_at_write_time),

@@ -27,6 +27,7 @@
 #include "sidecar/ownership.h"
 #include "sidecar/projection.h"
 #include "sidecar/store/lane.h"
+#include "sidecar/stores.h"
 #include "sidecar/vitals.h"
 
 namespace headgate {
@@ -41,6 +42,7 @@ constexpr milliseconds kHttpGrace{2'000};
 constexpr milliseconds kDeliveryGrace{5'000};
 constexpr milliseconds kStopDeadline{8'500};
 constexpr milliseconds kReleaseGrace{1'000};
+constexpr milliseconds kStorePauseMin{250}, kStorePauseMax{2'000};
 
 // Of this process only: in containers the process id is the same after each start.
 std::string owner_name() {
@@ -57,7 +59,11 @@ std::int64_t count(const std::vector<std::int64_t>& epochs) {
 
 struct App::Impl {
     Impl(Config config_in, Secrets secrets_in)
-        : config(std::move(config_in)), secrets(std::move(secrets_in)), guard(guard_options(config)) {}
+        : config(std::move(config_in)), secrets(std::move(secrets_in)), guard([this] {
+              TargetGuardOptions options = guard_options(config);
+              options.learned = own_servers;
+              return options;
+          }()) {}
 
     // ---- start, in order ---------------------------------------------------------------------
 
@@ -66,43 +72,56 @@ struct App::Impl {
         if (!events_address) return tl::unexpected(events_address.error());
         auto keys_address = keys_redis(config);
         if (!keys_address) return tl::unexpected(keys_address.error());
-        auto store = open_configured_store(config, secrets.master_key, StoreUse::kServe);
-        if (!store) return tl::unexpected(store.error());
-        auto migrated = (*store)->migrate();
-        if (!migrated) return tl::unexpected(migrated.error());
-        auto second = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
-        if (!second) return tl::unexpected(second.error());
         auto http = http_client_options(config);
         if (!http) return tl::unexpected(http.error());
         http_options = *http;
-        spdlog::info("store_open migrations_applied={}", *migrated);
-        auto third = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
-        if (!third) return tl::unexpected(third.error());
-        counter.emplace(std::move(*third));
-        writer.emplace(std::move(*store));
-        reader.emplace(std::move(*second));
-        if (is_shared_store(config)) {
-            // A slow batch must not make a renewal late, nor a purge a batch.
-            for (auto* executor : {&lease_keeper, &chore_db}) {
-                auto another = open_configured_store(config, secrets.master_key, StoreUse::kBeside);
-                if (!another) return tl::unexpected(another.error());
-                executor->emplace(std::move(*another));
-            }
-        }
         ingest_address = *events_address;
-        events = make_redis_link(io.get_executor(), *events_address, kRedisTimeout);
+        ingest_address.own_servers = keys_address->own_servers = own_servers;
+        events = make_redis_link(io.get_executor(), ingest_address, kRedisTimeout);
         if (config.redis_keys_url != config.redis_url)
             keys = make_redis_link(io.get_executor(), *keys_address, kRedisTimeout);
-        projection.emplace(
-            io.get_executor(), *writer, *events, keys ? *keys : *events,
-            ProjectionOptions{config.redis_prefix, config.redis_shards, secrets.pepper_fp, secrets.token_key.kid});
+        return {};
+    }
+
+    // A database server may come later than we do. Meanwhile the API says what is missing.
+    asio::awaitable<Result<void>> open_store() {
+        auto opened = co_await stores.open();
+        if (opened || !stores.is_worth_waiting(opened.error())) co_return opened;
+        auto listening = listen();
+        if (!listening) co_return listening;
+        for (milliseconds pause = kStorePauseMin; !opened && stores.is_worth_waiting(opened.error());) {
+            spdlog::warn("store_unreachable error={} action=retry retry_ms={}", log_value(opened.error().message),
+                         pause.count());
+            boost::system::error_code ignored;
+            store_pause.expires_after(pause);
+            co_await store_pause.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+            if (is_stop_requested()) break;
+            pause = std::min(pause * 2, kStorePauseMax);
+            opened = co_await stores.open();
+        }
+        co_return opened;
+    }
+
+    Result<void> listen() {
+        if (server) return {};
+        HttpServerOptions options;
+        options.listen = config.http_listen;
+        server.emplace(io.get_executor(), std::move(options), [this](ServerRequest request) {
+            return api ? api->handle(std::move(request)) : answer_without_store(std::move(request), started_at);
+        });
+        auto listening = server->listen();
+        if (!listening) return tl::unexpected(listening.error());
+        listening_at = *listening;
+        spawn("http", server->run());
         return {};
     }
 
     // Everything after opening. What it finds wrong ends up in `failure`.
     asio::awaitable<void> start_and_wait() {
         auto started = co_await start();
-        if (!started) {
+        if (!started && is_stop_requested()) {
+            spdlog::info("stopping error={}", log_value(started.error().message));
+        } else if (!started) {
             failure = started.error();
         } else {
             boost::system::error_code ignored;
@@ -115,28 +134,34 @@ struct App::Impl {
     }
 
     asio::awaitable<Result<void>> start() {
+        auto opened = co_await open_store();
+        if (!opened) co_return opened;
+        projection.emplace(
+            io.get_executor(), stores.writer(), *events, keys ? *keys : *events,
+            ProjectionOptions{config.redis_prefix, config.redis_shards, secrets.pepper_fp, secrets.token_key.kid});
         auto agreed = co_await projection->agree();
         if (!agreed && agreed.error().code == ErrorCode::kConflict) co_return agreed;
         if (!agreed) spdlog::warn("redis_unreachable error={} action=retry", log_value(agreed.error().message));
 
         make_ownership();
         auto taken = co_await ownership->renew();
-        if (!taken) co_return tl::unexpected(taken.error());
+        if (!taken && !stores.is_worth_waiting(taken.error())) co_return tl::unexpected(taken.error());
+        if (!taken) spdlog::warn("leases_failed error={} action=retry", log_value(taken.error().message));
         const OwnedPartsPtr& owned = ownership->owned();
         DispatcherOptions dispatcher_options;
         dispatcher_options.max_in_flight = config.delivery_max_in_flight;
         dispatcher_options.owned = owned;
-        dispatcher_options.guard = guard_options(config);
+        dispatcher_options.guard = guard.options();
         dispatcher_options.on_final_failure = [this] { chores->poke(); };
         dispatcher_options.http = http_options;
-        dispatcher.emplace(io.get_executor(), *writer, std::move(dispatcher_options));
+        dispatcher.emplace(io.get_executor(), stores.writer(), std::move(dispatcher_options));
         IngestOptions ingest_options;
         ingest_options.redis = ingest_address;
         ingest_options.key_prefix = config.redis_prefix;
         ingest_options.shards = config.redis_shards;
         ingest_options.owned = owned;
         ingest_options.on_lease_lost = [this] { ownership->poke(); };
-        ingest.emplace(io.get_executor(), *writer, subscriptions, *dispatcher, std::move(ingest_options));
+        ingest.emplace(io.get_executor(), stores.writer(), subscriptions, *dispatcher, std::move(ingest_options));
 
         ChoresOptions chores_options;
         chores_options.owned = owned;
@@ -144,18 +169,16 @@ struct App::Impl {
         chores_options.retention_attempts_ms = config.retention_attempts_ms;
         chores_options.retention_quarantine_ms = config.retention_quarantine_ms;
         chores_options.retention_audit_ms = config.retention_audit_ms;
-        chores.emplace(io.get_executor(), chore_db ? *chore_db : *writer, std::move(chores_options));
+        chores.emplace(io.get_executor(), stores.chores(), std::move(chores_options));
 
         make_monitor();
         if (auto bound = monitor->listen(); !bound) co_return bound;
 
         make_api();
-        auto listening = server->listen();
-        if (!listening) co_return tl::unexpected(listening.error());
+        if (auto listening = listen(); !listening) co_return listening;
 
         spawn("redis", follow_redis(agreed.has_value()));
         spawn("dispatcher", dispatcher->run());
-        spawn("http", server->run());
         spawn("store_watch", monitor->watch_store());
         spawn("deliveries_watch", monitor->watch_deliveries());
         spawn("shards_watch", monitor->watch_shards());
@@ -163,7 +186,7 @@ struct App::Impl {
         spawn("metrics", monitor->serve());
         spawn("chores", chores->run());
         spawn("leases", ownership->run());
-        spdlog::info("listening address={} owner={}", *listening, owner);
+        spdlog::info("listening address={} owner={}", listening_at, owner);
         co_return Result<void>{};
     }
 
@@ -179,8 +202,7 @@ struct App::Impl {
         };
         users.is_shard_in_use = [this](int shard) { return ingest && ingest->is_shard_in_use(shard); };
         users.is_lane_in_use = [this](int lane) { return dispatcher && dispatcher->is_lane_in_use(lane); };
-        DbExecutor& db = lease_keeper ? *lease_keeper : *writer;
-        ownership.emplace(io.get_executor(), db, std::move(options), std::move(users));
+        ownership.emplace(io.get_executor(), stores.leases(), std::move(options), std::move(users));
     }
 
     void make_monitor() {
@@ -191,20 +213,18 @@ struct App::Impl {
                                [this] { return dispatcher->breaker_counts(); },
                                [this] { return ingest->counters(); },
                                dispatcher->counters()};
-        monitor.emplace(io.get_executor(), *writer, *reader, *events, std::move(monitor_options), std::move(sources));
+        monitor.emplace(io.get_executor(), stores.writer(), stores.reader(), *events, std::move(monitor_options),
+                        std::move(sources));
     }
 
     void make_api() {
-        api.emplace(ApiServices{
-            *writer, *reader, *counter, secrets.pepper, secrets.token_key, config.tokens_lifetime_ms, guard,
-            config.http_trusted_proxies, [this] { return ingest->wait_until_caught_up(milliseconds(1000)); },
-            [this] { projection->poke(); }, [this](std::string_view webhook_id) { dispatcher->invalidate(webhook_id); },
-            [this] { return health_report(monitor->vitals()); }, [this] { return monitor->metrics(); },
-            dispatcher->http_client(), probes});
-        HttpServerOptions options;
-        options.listen = config.http_listen;
-        server.emplace(io.get_executor(), std::move(options),
-                       [this](ServerRequest request) { return api->handle(std::move(request)); });
+        api.emplace(ApiServices{stores.writer(), stores.reader(), stores.counter(), secrets.pepper, secrets.token_key,
+                                config.tokens_lifetime_ms, guard, config.http_trusted_proxies,
+                                [this] { return ingest->wait_until_caught_up(milliseconds(1000)); },
+                                [this] { projection->poke(); },
+                                [this](std::string_view webhook_id) { dispatcher->invalidate(webhook_id); },
+                                [this] { return health_report(monitor->vitals()); },
+                                [this] { return monitor->metrics(); }, dispatcher->http_client(), probes});
     }
 
     // ---- while running -----------------------------------------------------------------------
@@ -276,7 +296,7 @@ struct App::Impl {
         if (ingest) ingest->stop();
         if (dispatcher) co_await dispatcher->stop(kDeliveryGrace);
         if (chores) chores->stop();
-        projection->stop();
+        if (projection) projection->stop();
         stop_waiters.cancel();
         // The leases are kept until everything else has ended, and then given up for others to take at once.
         co_await wait_for_parts(1, deadline);
@@ -300,7 +320,11 @@ struct App::Impl {
     }
 
     // A request made while start() still runs, when nobody waits for it yet, is kept: the wait then ends at once.
-    void request_stop() { stop_requested.expires_at(SteadyClock::now()); }
+    void request_stop() {
+        stop_requested.expires_at(SteadyClock::now());
+        store_pause.cancel();
+    }
+    [[nodiscard]] bool is_stop_requested() const { return stop_requested.expiry() != SteadyClock::time_point::max(); }
 
     // Ends early when the app stops.
     asio::awaitable<void> pause(milliseconds duration) {
@@ -343,6 +367,7 @@ struct App::Impl {
 
     Config config;
     Secrets secrets;
+    std::shared_ptr<OwnServers> own_servers = make_own_servers();
     TargetGuard guard;
     HttpClientOptions http_options;
     ProbeLimits probes;  // before io: a call that ends with it gives its place back
@@ -355,8 +380,8 @@ struct App::Impl {
     asio::signal_set signals{io, SIGTERM, SIGINT};
     asio::steady_timer stop_requested{io, SteadyClock::time_point::max()};
     asio::steady_timer part_ended{io};
-    std::optional<DbExecutor> writer, reader, counter;
-    std::optional<DbExecutor> lease_keeper, chore_db;  // where the store may have other instances
+    asio::steady_timer store_pause{io};
+    Stores stores{config, secrets.master_key, own_servers};
     RedisAddress ingest_address;
     std::unique_ptr<RedisLink> events, keys;
     std::optional<Projection> projection;
@@ -368,6 +393,7 @@ struct App::Impl {
     std::optional<Monitor> monitor;
     std::optional<Api> api;
     std::optional<HttpServer> server;
+    std::string listening_at;
 
     TimeMs ingest_spawned_at = 0;  // 0: not yet
     int running = 0;
@@ -394,12 +420,7 @@ Result<void> App::run() {
         thrown_out = Error{ErrorCode::kInternal, error.what()};
     }
     // What still runs on the DB threads uses ingest, dispatcher and subscriptions, which are destroyed before these.
-    impl_->writer->join();
-    impl_->reader->join();
-    impl_->counter->join();
-    for (auto* executor : {&impl_->lease_keeper, &impl_->chore_db}) {
-        if (*executor) (*executor)->join();
-    }
+    impl_->stores.join();
     if (thrown_out) return tl::unexpected(*thrown_out);
     if (impl_->failure) return tl::unexpected(*impl_->failure);
     spdlog::info("stopped");

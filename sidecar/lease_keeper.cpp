@@ -6,6 +6,11 @@
 namespace headgate {
 namespace {
 
+// While we are short, or others wait for what we are leaving.
+constexpr std::chrono::milliseconds kSoon{250};
+// Behind the end of another's lease; and at the least between two rounds.
+constexpr std::chrono::milliseconds kAfterEnd{50};
+
 bool contains(const std::vector<int>& parts, int part) {
     return std::find(parts.begin(), parts.end(), part) != parts.end();
 }
@@ -52,6 +57,14 @@ OwnedPartsPtr LeaseKeeper::renewed(const LeaseView& view, const Idle& released, 
     if (is_shared_) next->valid_until = began + kFencedAfter;
     owned_ = std::move(next);
     return owned_;
+}
+
+LeaseKeeper::TimePoint LeaseKeeper::next_round(const LeaseView& view, TimePoint began, TimePoint answered) const {
+    TimePoint next = began + kRoundInterval;
+    if (view.next_end_ms) next = std::min(next, answered + std::chrono::milliseconds(*view.next_end_ms) + kAfterEnd);
+    const bool is_giving = !owned_->leaving_shards.empty() || !owned_->leaving_lanes.empty();
+    if (view.is_short || is_giving) next = std::min(next, answered + kSoon);
+    return std::max(next, answered + kAfterEnd);
 }
 
 OwnedPartsPtr LeaseKeeper::left() {

@@ -15,6 +15,8 @@ namespace headgate {
 // instances work at a time even when a renewal took long.
 inline constexpr std::chrono::milliseconds kFencedAfter{8'000};
 static_assert(kFencedAfter.count() < kLeaseMs);
+// Rounds begin so far apart, when nothing calls for one earlier.
+inline constexpr std::chrono::milliseconds kRoundInterval{2'000};
 
 class LeaseKeeper {
  public:
@@ -33,6 +35,10 @@ class LeaseKeeper {
     // A round that began at `began` was answered. Of an excess the highest parts leave, so that part 0, which much
     // else depends on, moves last. What has begun to leave does so: coming back, it has another epoch.
     OwnedPartsPtr renewed(const LeaseView& view, const Idle& released, TimePoint began);
+    // When the next round is due, after one that began at `began` and was answered with `view` at `answered`. Sooner
+    // than one interval: as soon as another instance's lease may have ended, and while parts are about to change hands.
+    // So what a dead instance held is without an owner for little longer than its lease.
+    [[nodiscard]] TimePoint next_round(const LeaseView& view, TimePoint began, TimePoint answered) const;
     // Nothing is ours any more.
     OwnedPartsPtr left();
     [[nodiscard]] const OwnedPartsPtr& owned() const noexcept { return owned_; }

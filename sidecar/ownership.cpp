@@ -15,9 +15,6 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-constexpr milliseconds kRoundInterval{2'000};
-// What a dead instance held is taken one lease, one interval and one recovery after its last renewal.
-constexpr milliseconds kSharedRoundInterval{1'500};
 constexpr milliseconds kRetryInterval{250};
 
 // On the DB thread.
@@ -60,15 +57,14 @@ boost::asio::awaitable<Result<void>> Ownership::renew() {
     instances_ = view->instances;
     OwnedPartsPtr before = keeper_.owned();
     OwnedPartsPtr after = keeper_.renewed(*view, released, began);
+    next_round_ = keeper_.next_round(*view, began, steady_clock::now());
     note_changes(*before, *after);
     users_.follow(std::move(after));
     co_return Result<void>{};
 }
 
 boost::asio::awaitable<void> Ownership::run() {
-    auto interval = options_.is_shared ? kSharedRoundInterval : kRoundInterval;
     while (!is_leaving_) {
-        auto began = steady_clock::now();
         auto renewed = co_await renew();
         if (is_leaving_) break;
         if (!renewed) spdlog::warn("leases_failed error={}", log_value(renewed.error().message));
@@ -76,8 +72,7 @@ boost::asio::awaitable<void> Ownership::run() {
         bool was_fenced = std::exchange(is_fenced_, !keeper_.owned()->is_valid());
         if (!was_fenced && is_fenced_) spdlog::error("leases_too_old action=stop_until_renewed");
         if (was_fenced && !is_fenced_) spdlog::info("leases_renewed action=go_on");
-        auto next = renewed ? began + interval : steady_clock::now() + kRetryInterval;
-        co_await wake_.wait_until(next);
+        co_await wake_.wait_until(renewed ? next_round_ : steady_clock::now() + kRetryInterval);
     }
 }
 

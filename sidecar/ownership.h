@@ -5,6 +5,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <chrono>
 #include <functional>
 #include <string>
 
@@ -54,6 +55,7 @@ class Ownership {
     const PartUsers users_;
     LeaseKeeper keeper_;
     WakeSignal wake_;
+    std::chrono::steady_clock::time_point next_round_{};  // after the last one that was answered
     int instances_ = 0;
     bool is_leaving_ = false;
     bool is_fenced_ = false;  // as far as the log knows

@@ -218,6 +218,8 @@ TargetGuardOptions guard_options(const Config& config) {
     return options;
 }
 
+std::shared_ptr<OwnServers> make_own_servers() { return std::make_shared<OwnServers>(own_addresses()); }
+
 Result<HttpClientOptions> http_client_options(const Config& config) {
     HttpClientOptions options;
     const bool has_credentials = !config.delivery_proxy_credentials_file.empty();
@@ -260,10 +262,11 @@ Result<StoreOptions> store_options(const Config& config, const std::string& mast
     return options;
 }
 
-Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
-                                                     StoreUse use) {
+Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key, StoreUse use,
+                                                     std::shared_ptr<OwnServers> own_servers) {
     auto options = store_options(config, master_key);
     if (!options) return tl::unexpected(options.error());
+    options->own_servers = std::move(own_servers);
     options->exclusive = use == StoreUse::kServe;
     return open_store(*options);
 }

@@ -37,6 +37,8 @@ struct Secrets {
 // The ceiling of networks, and our own Redis, store, API and proxy, which no webhook may reach: host names
 // are resolved, and this machine's addresses listed, now.
 [[nodiscard]] TargetGuardOptions guard_options(const Config& config);
+// For the servers that are found later: told by connections, asked by the guard. Knows this machine's addresses.
+[[nodiscard]] std::shared_ptr<OwnServers> make_own_servers();
 
 // Connections kept, and the proxy with its credentials.
 [[nodiscard]] Result<HttpClientOptions> http_client_options(const Config& config);
@@ -48,6 +50,7 @@ struct Secrets {
 [[nodiscard]] Result<StoreOptions> store_options(const Config& config, const std::string& master_key);
 enum class StoreUse : std::uint8_t { kServe, kBeside };  // kBeside: another process may hold it
 [[nodiscard]] Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
-                                                                   StoreUse use);
+                                                                   StoreUse use,
+                                                                   std::shared_ptr<OwnServers> own_servers = {});
 
 }  // namespace headgate

@@ -9,13 +9,8 @@ use Headgate::Test;
 
 my $t = Headgate::Test->new;
 
-sub follow ($replica, $master) {
-    $replica->command('REPLICAOF', '127.0.0.1', $master->port);
-    my $seen = sub { $master->command('INCR', 'seen') > 1 && $master->command('WAIT', 1, 100) == 1 };
-    $t->wait_for('the replica to follow', $seen, 30) for 1 .. 2;
-}
 my ($master, $replica) = map { $t->redis(name => "redis$_", appendonly => 'no', extra => "repl-diskless-sync-delay 0") } 1, 2;
-follow($replica, $master);
+$replica->follow($master);
 my $sentinel = Headgate::Sentinel->start($t, master => $master);
 $sentinel->wait_for_replicas(1);
 my $dead_port = $t->port;
@@ -25,26 +20,14 @@ my $sentinels = qq(sentinels = ["127.0.0.1:$dead_port", "127.0.0.1:$sentinel->{p
 my $sidecar = $t->sidecar(redis => $master, redis_toml => qq(url = "redis://127.0.0.1:$dead_port"\n$sentinels))->serve->wait_until_healthy;
 my $front   = $sidecar->front(redis_address => "127.0.0.1:$sentinel->{port} sentinel=mymaster", http => 'headgate_publish_ack replica;');
 my $road    = Headgate::Reconcile->new($t, $sidecar);
-my $publisher = $road->start_publisher(url => 'http://127.0.0.1:' . $front->port . '/events', until => $t->path('enough'), concurrency => 3);
-sub progress ($what) {
-    my ($accepted, $received) = ($road->accepted_count, $road->received_count);
-    $t->wait_for("progress $what", sub { $road->accepted_count >= $accepted + 40 && $road->received_count >= $received + 20 }, 60);
-}
-progress('at first');
+$road->start_load($front);
+$road->progress('at first');
 $master->crash;
 $t->wait_for('the Sentinel to promote the replica', sub { $sentinel->master_port == $replica->port }, 30);
 $master->restart;
 $master->command('REPLICAOF', '127.0.0.1', $replica->port);    # Sentinel would do it, after 10 s
-progress('after the failover');
-$t->write_file('enough', '');
-my $summary = $road->finish_publisher($publisher);
-$sidecar->wait_until_healthy;
-$road->wait_until_delivered(60);
-my $account = $road->account;
-is $account->{persisted_once}, $summary->{accepted}, 'every 201 is in SQLite exactly once';
-is_deeply $account->{wrong}, [], 'none is missing, doubled or altered';
-is $account->{delivered}, $summary->{accepted}, 'every 201 was delivered';
-diag $road->report($account);
+$road->progress('after the failover');
+$road->settle;
 my ($code, $said) = $sidecar->run('check-config');
 is $code, 0, 'check-config reaches the master by the Sentinels' or diag $said;
 

@@ -5,7 +5,14 @@
 namespace headgate {
 
 void Dispatcher::Impl::follow(OwnedPartsPtr now_owned) {
-    owned = std::move(now_owned);
+    const OwnedPartsPtr before = std::exchange(owned, std::move(now_owned));
+    for (std::size_t part = 0; owned->is_shared() && part < owned->lane_epochs.size(); ++part) {
+        const std::int64_t epoch = owned->lane_epochs[part];
+        const bool is_known = before != nullptr && before->lane_epochs[part] == epoch;
+        if (epoch != 0 && !is_known) {
+            lanes.gained(static_cast<int>(part), gate_now_ms());
+        }
+    }
     ready->follow(owned);
     for (Lane* lane : lanes.all()) {
         if (!lane->queue.empty() && !is_held(lane->queue.front(), lane->part)) {

@@ -36,7 +36,9 @@ void LaneGate::configure(const Webhook& webhook) {
     }
     const std::int64_t tat_us = rate_tat_us_;
     const auto rate_before = rate_;
+    const TimeMs anothers_until = anothers_until_;
     *this = LaneGate();
+    anothers_until_ = anothers_until;
     version_ = webhook.version;
     limit_ = limit_max_ = std::max(webhook.max_in_flight, 1);
     if (!webhook.rate.empty()) {
@@ -46,6 +48,18 @@ void LaneGate::configure(const Webhook& webhook) {
     }
     // What was sent still counts, unless it is counted otherwise now.
     rate_tat_us_ = rate_ == rate_before ? tat_us : 0;
+    use_up_rate();
+}
+
+void LaneGate::was_anothers(TimeMs until) noexcept {
+    anothers_until_ = until;
+    use_up_rate();
+}
+
+void LaneGate::use_up_rate() noexcept {
+    if (rate_ && anothers_until_ != 0) {
+        rate_tat_us_ = std::max(rate_tat_us_, anothers_until_ * kUsPerMs + gcra_cost_us(*rate_, rate_->burst));
+    }
 }
 
 TimeMs LaneGate::free_at(TimeMs now) const noexcept {

@@ -37,6 +37,10 @@ class LaneGate {
     // cannot be read is none.
     void configure(const Webhook& webhook);
 
+    // Until then another instance may have sent for the webhook: its rate counts as used up, so that the two of them
+    // together stay within it. 0 = there was no other.
+    void was_anothers(TimeMs until) noexcept;
+
     // From when on a request may begin, as far as is known now; `now` or earlier = at once. Times are of one clock that
     // never steps back, in ms. Apart from that, limit() bounds how many may be in flight.
     [[nodiscard]] TimeMs free_at(TimeMs now) const noexcept;
@@ -52,6 +56,7 @@ class LaneGate {
     [[nodiscard]] bool is_at_rest(TimeMs now) const noexcept;
 
  private:
+    void use_up_rate() noexcept;
     void slow_down(Ticket ticket, TimeMs now) noexcept;
     void speed_up(Ticket ticket) noexcept;
 
@@ -60,6 +65,7 @@ class LaneGate {
     Breaker breaker_;
     std::optional<RateWindow> rate_;
     std::int64_t rate_tat_us_ = 0;  // GCRA's theoretical arrival time
+    TimeMs anothers_until_ = 0;
     int limit_ = 1;
     int successes_ = 0;  // since the last change of limit_
     std::uint32_t cuts_ = 0;

@@ -15,12 +15,22 @@ void Lanes::take_turn(Lane& lane) {
     }
 }
 
+void Lanes::gained(int part, TimeMs now) {
+    gained_at_[static_cast<std::size_t>(part)] = now;
+    for (auto& [webhook_id, lane] : lanes_) {
+        if (lane->part == part) {
+            lane->gate.was_anothers(now);
+        }
+    }
+}
+
 void Lanes::push(std::string_view webhook_id, HeldDelivery delivery) {
     Lane* lane = find(webhook_id);
     if (lane == nullptr) {
         auto made = std::make_unique<Lane>();
         made->webhook_id = webhook_id;
         made->part = lane_of(webhook_id);
+        made->gate.was_anothers(gained_at_[static_cast<std::size_t>(made->part)]);
         lane = lanes_.emplace(made->webhook_id, std::move(made)).first->second.get();
     }
     lane->queue.push_back(std::move(delivery));

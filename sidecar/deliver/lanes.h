@@ -6,6 +6,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <deque>
 #include <functional>
@@ -21,6 +22,7 @@
 #include "sidecar/deliver/delivery_headers.h"
 #include "sidecar/deliver/lane_gate.h"
 #include "sidecar/deliver/memory_quota.h"
+#include "sidecar/store/lane.h"
 #include "sidecar/store/store.h"
 
 namespace headgate {
@@ -62,6 +64,8 @@ class Lanes {
  public:
     explicit Lanes(int max_in_flight) : max_in_flight_(max_in_flight) {}
 
+    // The leased part is ours from `now` on, of the gates' clock; until then another instance may have sent for it.
+    void gained(int part, TimeMs now);
     void push(std::string_view webhook_id, HeldDelivery delivery);
     struct Start {
         Lane* lane = nullptr;
@@ -102,6 +106,7 @@ class Lanes {
 
     const int max_in_flight_;
     int in_flight_ = 0;
+    std::array<TimeMs, kLanes> gained_at_{};  // by part; 0 = never another's
     StringMap<std::unique_ptr<Lane>> lanes_;
     std::deque<Lane*> turns_;
     std::set<std::pair<TimeMs, Lane*>> waiting_;

@@ -190,10 +190,12 @@ bool is_metadata(const IpAddress& address) {
 bool is_own_service(const TargetGuardOptions& options, const IpAddress& address, std::uint16_t port) {
     std::vector<IpAddress> forms = embedded_v4(address);
     forms.push_back(address);
-    return std::any_of(options.never.begin(), options.never.end(), [&](const auto& own) {
+    const auto is_there = [&](const std::pair<IpAddress, std::uint16_t>& own) {
         return own.second == port && std::any_of(forms.begin(), forms.end(),
                                                  [&](const IpAddress& form) { return same_host(own.first, form); });
-    });
+    };
+    return std::any_of(options.never.begin(), options.never.end(), is_there) ||
+           (options.learned && options.learned->any(is_there));
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,12 +17,14 @@
 
 #include "common/ip_network.h"
 #include "common/result.h"
+#include "sidecar/base/own_servers.h"
 
 namespace headgate {
 
 struct TargetGuardOptions {
     std::vector<IpNetwork> allow_networks;                   // security.allow_networks: the ceiling
     std::vector<std::pair<IpAddress, std::uint16_t>> never;  // our own Redis, store and API
+    std::shared_ptr<const OwnServers> learned;               // those that turn up later; null: none do
 };
 
 enum class TargetVerdict : std::uint8_t { kAllowed, kBlockedAddress, kBlockedPort, kNotHttps, kBadUrl };
@@ -47,6 +50,7 @@ class TargetGuard {
     // Why, in words, for explain-url: "10.0.0.1 is private (RFC 1918) and not in security.allow_networks".
     [[nodiscard]] std::string explain(const IpAddress& address, std::uint16_t port, bool is_https,
                                       const std::vector<std::string>& org_networks) const;
+    [[nodiscard]] const TargetGuardOptions& options() const noexcept { return options_; }
     [[nodiscard]] const std::vector<IpNetwork>& ceiling() const noexcept { return options_.allow_networks; }
 
  private:

@@ -12,7 +12,8 @@
 
 namespace headgate {
 
-class RedisTls;  // redis_tls.h
+class OwnServers;  // base/own_servers.h
+class RedisTls;    // redis_tls.h
 
 struct RedisAddress {
     std::string host;  // empty for a unix socket
@@ -30,6 +31,8 @@ struct RedisAddress {
     // too where it is to the master; user and password are their own.
     std::vector<redis::HostPort> sentinels;
     std::string sentinel_master, sentinel_username, sentinel_password;
+    // Told of every server that is found or connected to; null: nobody wants to know.
+    std::shared_ptr<OwnServers> own_servers;
 
     [[nodiscard]] bool has_sentinels() const noexcept { return !sentinels.empty(); }
     // Is it to be found out which server is the master?

@@ -15,6 +15,7 @@
 #include "common/event_record.h"
 #include "common/resp.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/own_servers.h"
 
 namespace headgate {
 namespace asio = boost::asio;
@@ -67,6 +68,7 @@ struct RedisCluster::Impl : std::enable_shared_from_this<Impl> {
     std::function<void()> changed;
     asio::steady_timer map_read;  // cancelled to wake who waits for it
     bool is_reading_map = false;
+    std::string map_trouble;  // why the last server that was asked gave no map
     bool is_closed = false;
     std::size_t first_asked = 0;  // of the servers that know the map: they take turns
     steady_clock::time_point next_map_at{};
@@ -112,10 +114,14 @@ struct RedisCluster::Impl : std::enable_shared_from_this<Impl> {
             RespWriter(command).command("CLUSTER", "SLOTS");
             auto replies = co_await client.send(std::move(command), 1);
             is_read = replies && self->map.learn(replies->front().get(), asked.host);
-            if (!is_read)
-                spdlog::debug(
-                    "redis_map_failed server={} error={}", redis::text_of(asked),
-                    log_value(replies ? std::string(error_text(*replies->front())) : replies.error().message));
+            if (is_read) {
+                self->map_trouble.clear();
+                self->tell_nodes(redis::nodes_of(replies->front().get(), asked.host));
+                continue;
+            }
+            self->map_trouble = replies ? redis::text_of(asked) + ": " + std::string(error_text(*replies->front()))
+                                        : replies.error().message;
+            spdlog::debug("redis_map_failed server={} error={}", redis::text_of(asked), log_value(self->map_trouble));
         }
         self->first_asked++;
         self->is_reading_map = false;
@@ -127,10 +133,25 @@ struct RedisCluster::Impl : std::enable_shared_from_this<Impl> {
         self->map_read.cancel();
     }
 
+    // Replicas too, which nobody connects to until they take over. What has a name is told when it is resolved.
+    void tell_nodes(const std::vector<redis::HostPort>& nodes) const {
+        if (!address.own_servers) return;
+        for (const redis::HostPort& node : nodes) {
+            if (auto ip = parse_ip(node.host)) address.own_servers->learn(*ip, static_cast<std::uint16_t>(node.port));
+        }
+    }
+
     static asio::awaitable<void> wait_for_map(std::shared_ptr<Impl> self) {
         self->want_map();
         boost::system::error_code ignored;
         if (self->is_reading_map) co_await self->map_read.async_wait(redirect_error(use_awaitable, ignored));
+    }
+
+    // Nobody serves what is asked for, as far as is known.
+    [[nodiscard]] tl::unexpected<Error> nobody() const {
+        if (map.known()) return fail(ErrorCode::kUnavailable, "no node of the Redis cluster serves the slot");
+        return fail(ErrorCode::kUnavailable, "no server of the Redis cluster answers" +
+                                                 (map_trouble.empty() ? std::string() : ": " + map_trouble));
     }
 
     void follow_moved(const redis::Redirect& redirect) {
@@ -164,8 +185,7 @@ struct RedisCluster::Impl : std::enable_shared_from_this<Impl> {
             for (auto& [server, parts] : by_server) {
                 if (server.empty()) {
                     for (Open& one : parts) {
-                        results[one.index] =
-                            fail(ErrorCode::kUnavailable, "no node of the Redis cluster serves the slot");
+                        results[one.index] = self->nobody();
                         open.push_back(std::move(one));
                     }
                     self->want_map();
@@ -240,6 +260,7 @@ asio::awaitable<std::vector<Result<RedisReplies>>> RedisCluster::send_to_servers
         if (impl->map.serves(master)) servers.push_back(redis::text_of(master));
     std::sort(servers.begin(), servers.end());
     std::vector<Result<RedisReplies>> results;
+    if (servers.empty()) results.emplace_back(impl->nobody());
     for (const std::string& server : servers) {
         std::shared_ptr<RedisClient> client = impl->client_of(server);
         std::string copy = bytes;

@@ -33,7 +33,7 @@ class RedisLink {
     // Error is the connection's, and it is not known whether the commands ran; error replies of Redis are replies.
     virtual boost::asio::awaitable<std::vector<Result<RedisReplies>>> send_each(std::vector<RedisCommands> all) = 0;
     boost::asio::awaitable<Result<RedisReplies>> send(std::string key, std::string bytes, std::size_t replies);
-    // The same commands to each server that keeps keys of its own (the masters of a cluster).
+    // The same commands to each server that keeps keys of its own (the masters of a cluster). At least one result.
     virtual boost::asio::awaitable<std::vector<Result<RedisReplies>>> send_to_servers(std::string bytes,
                                                                                       std::size_t replies) = 0;
 

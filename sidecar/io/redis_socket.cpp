@@ -8,6 +8,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 
+#include "sidecar/base/own_servers.h"
 #include "sidecar/io/redis_tls.h"
 
 namespace headgate {
@@ -31,6 +32,12 @@ asio::awaitable<boost::system::error_code> RedisSocket::open(const RedisAddress&
     asio::ip::tcp::resolver resolver(executor_);
     auto found = co_await resolver.async_resolve(address.host, address.port, redirect_error(use_awaitable, ec));
     if (ec) co_return ec;
+    if (address.own_servers) {
+        for (const auto& entry : found) {
+            const auto ip = parse_ip(entry.endpoint().address().to_string());
+            if (ip) address.own_servers->learn(*ip, entry.endpoint().port());
+        }
+    }
     for (const auto& entry : found) {
         if (is_closed_) co_return asio::error::operation_aborted;
         boost::system::error_code ignored;

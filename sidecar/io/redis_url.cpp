@@ -146,6 +146,7 @@ RedisAddress RedisAddress::of_server(const redis::HostPort& server) const {
     one.database = database;
     one.wants_tls = wants_tls;
     one.tls = tls;
+    one.own_servers = own_servers;
     return one;
 }
 

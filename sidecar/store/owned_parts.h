@@ -19,6 +19,10 @@ struct OwnedParts {
     // From here on another instance may hold them: nothing is begun until a newer snapshot comes.
     std::chrono::steady_clock::time_point valid_until = std::chrono::steady_clock::time_point::max();
 
+    // May other instances own the same parts before and after us?
+    [[nodiscard]] bool is_shared() const noexcept {
+        return valid_until != std::chrono::steady_clock::time_point::max();
+    }
     [[nodiscard]] bool is_valid() const noexcept { return std::chrono::steady_clock::now() < valid_until; }
     [[nodiscard]] bool owns_shard(int shard) const noexcept {
         return is_valid() && shard_epochs[static_cast<std::size_t>(shard)] != 0;

@@ -16,6 +16,7 @@ namespace {
 // that does not answer at all.
 constexpr auto kAnswerTimeout = std::chrono::seconds(20);
 constexpr auto kScriptTimeout = std::chrono::hours(2);
+constexpr auto kRefusalTimeout = std::chrono::seconds(1);
 constexpr auto kPauseMin = std::chrono::milliseconds(100);
 constexpr auto kPauseMax = std::chrono::milliseconds(2000);
 
@@ -62,6 +63,52 @@ std::string one_line(const char* message) {
     while (!text.empty() && text.back() == '\n') text.pop_back();
     std::replace(text.begin(), text.end(), '\n', ' ');
     return text;
+}
+
+// What libpq is told; the words point into the target.
+struct LoginWords {
+    explicit LoginWords(const PgTarget& target);
+    std::vector<const char*> names = {"dbname"};
+    std::vector<const char*> values;
+};
+
+LoginWords::LoginWords(const PgTarget& target) : values{target.url.c_str()} {
+    struct Freer {
+        void operator()(PQconninfoOption* options) const noexcept { PQconninfoFree(options); }
+    };
+    char* complaint = nullptr;
+    std::unique_ptr<PQconninfoOption, Freer> given(PQconninfoParse(target.url.c_str(), &complaint));
+    if (complaint != nullptr) PQfreemem(complaint);  // it repeats the URL, and the password in it
+    if (given == nullptr) {
+        throw PgError({ErrorCode::kInvalidArgument, "store.url is not a PostgreSQL URL that can be read"});
+    }
+    auto is_given = [&](std::string_view name) {
+        for (const PQconninfoOption* option = given.get(); option->keyword != nullptr; option++) {
+            if (name == option->keyword) return option->val != nullptr;
+        }
+        return false;
+    };
+    auto add = [&](const char* name, const char* value) {
+        names.push_back(name);
+        values.push_back(value);
+    };
+    for (const Setting& setting : kConnectDefaults) {
+        if (!is_given(setting.name)) add(setting.name, setting.value);
+    }
+    if (!is_given("target_session_attrs") && !target.read_only) add("target_session_attrs", "read-write");
+    if (!target.password.empty()) add("password", target.password.c_str());
+    add("client_encoding", "UTF8");
+    add(nullptr, nullptr);
+}
+
+// Of messages made with PQERRORS_SQLSTATE the last one that came from a server: "…FATAL:  28P01".
+std::string_view last_sqlstate(std::string_view messages) {
+    const std::size_t before = messages.rfind(":  ");
+    if (before == std::string_view::npos) return {};
+    const std::string_view state = messages.substr(before + 3, 5);
+    const bool is_state =
+        state.size() == 5 && state.find_first_not_of("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string_view::npos;
+    return is_state ? state : std::string_view();
 }
 
 }  // namespace
@@ -139,43 +186,45 @@ void PgConnection::ensure() {
 }
 
 void PgConnection::connect() {
-    struct Freer {
-        void operator()(PQconninfoOption* options) const noexcept { PQconninfoFree(options); }
-    };
-    char* complaint = nullptr;
-    std::unique_ptr<PQconninfoOption, Freer> given(PQconninfoParse(target_.url.c_str(), &complaint));
-    if (complaint != nullptr) PQfreemem(complaint);  // it repeats the URL, and the password in it
-    if (given == nullptr) {
-        throw PgError({ErrorCode::kInvalidArgument, "store.url is not a PostgreSQL URL that can be read"});
-    }
-    auto is_given = [&](std::string_view name) {
-        for (const PQconninfoOption* option = given.get(); option->keyword != nullptr; option++) {
-            if (name == option->keyword) return option->val != nullptr;
-        }
-        return false;
-    };
-    std::vector<const char*> names = {"dbname"};
-    std::vector<const char*> values = {target_.url.c_str()};
-    auto add = [&](const char* name, const char* value) {
-        names.push_back(name);
-        values.push_back(value);
-    };
-    for (const Setting& setting : kConnectDefaults) {
-        if (!is_given(setting.name)) add(setting.name, setting.value);
-    }
-    if (!is_given("target_session_attrs") && !target_.read_only) add("target_session_attrs", "read-write");
-    if (!target_.password.empty()) add("password", target_.password.c_str());
-    add("client_encoding", "UTF8");
-    names.push_back(nullptr);
-    values.push_back(nullptr);
-    handle_.reset(PQconnectdbParams(names.data(), values.data(), 1));
+    const LoginWords words(target_);
+    handle_.reset(PQconnectdbParams(words.names.data(), words.values.data(), 1));
     if (handle_ == nullptr) throw std::bad_alloc();
     if (PQstatus(handle_.get()) != CONNECTION_OK) lose(one_line(PQerrorMessage(handle_.get())));
+    tell_server();
     PQsetNoticeProcessor(
         handle_.get(), [](void*, const char*) {}, nullptr);
     if (PQsetnonblocking(handle_.get(), 1) != 0 || PQenterPipelineMode(handle_.get()) != 1) {
         lose(one_line(PQerrorMessage(handle_.get())));
     }
+}
+
+// libpq keeps the SQLSTATE of a failed login to itself, except in the words of its message.
+bool PgConnection::is_login_refused() const {
+    const LoginWords words(target_);
+    std::unique_ptr<PGconn, Closer> handle(PQconnectStartParams(words.names.data(), words.values.data(), 1));
+    if (handle == nullptr) throw std::bad_alloc();
+    PQsetErrorVerbosity(handle.get(), PQERRORS_SQLSTATE);
+    const auto deadline = Clock::now() + kRefusalTimeout;
+    auto state = PQstatus(handle.get()) == CONNECTION_BAD ? PGRES_POLLING_FAILED : PGRES_POLLING_WRITING;
+    while (state != PGRES_POLLING_OK && state != PGRES_POLLING_FAILED) {
+        const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now()).count();
+        pollfd ready{PQsocket(handle.get()), static_cast<short>(state == PGRES_POLLING_READING ? POLLIN : POLLOUT), 0};
+        const int count = left <= 0 ? 0 : ::poll(&ready, 1, static_cast<int>(left));
+        if (count == 0 || (count < 0 && errno != EINTR)) return false;
+        if (count > 0) state = PQconnectPoll(handle.get());
+    }
+    if (state == PGRES_POLLING_OK) return false;
+    const std::string_view sqlstate = last_sqlstate(PQerrorMessage(handle.get()));
+    return sqlstate.starts_with("28") || sqlstate.starts_with("3D");  // authorization; no such database
+}
+
+void PgConnection::tell_server() const {
+    const char* address = PQhostaddr(handle_.get());  // empty for a unix socket
+    if (target_.own_servers == nullptr || address == nullptr) return;
+    std::uint16_t port = 0;
+    const std::string_view text = PQport(handle_.get());
+    std::from_chars(text.data(), text.data() + text.size(), port);
+    if (const auto ip = parse_ip(address)) target_.own_servers->learn(*ip, port);
 }
 
 void PgConnection::set_up_session() {

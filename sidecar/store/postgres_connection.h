@@ -22,6 +22,7 @@
 #include <vector>
 
 #include "common/result.h"
+#include "sidecar/base/own_servers.h"
 #include "sidecar/store/postgres_params.h"
 
 namespace headgate {
@@ -71,6 +72,7 @@ struct PgTarget {
     std::string url;
     std::string password;  // replaces the URL's when not empty
     bool read_only = false;
+    std::shared_ptr<OwnServers> own_servers{};  // told of each server that is connected to; may be null
 };
 
 class PgConnection {
@@ -112,6 +114,10 @@ class PgConnection {
     // Many statements, nothing bound; without the usual limit of time.
     void execute_script(std::string_view sql);
 
+    // Does the server answer, and refuse this login for good: user, password, database, its rules of access? It is
+    // asked once more, for at most 1 s.
+    [[nodiscard]] bool is_login_refused() const;
+
     [[nodiscard]] bool in_transaction() const noexcept;
     [[nodiscard]] bool is_connected() const noexcept { return handle_ != nullptr; }
     // Ends the open transaction, if need be with the connection. What is queued is forgotten.
@@ -133,6 +139,7 @@ class PgConnection {
 
     std::size_t queue(const char* sql, const PgParams& params);
     void connect();
+    void tell_server() const;
     void set_up_session();
     void wait_for_input(Clock::time_point deadline);
     PGresult* next_result(Clock::time_point deadline);

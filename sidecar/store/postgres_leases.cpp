@@ -11,7 +11,7 @@ namespace {
 constexpr TimeMs kDeadInstanceKeptMs = 3'600'000;
 
 constexpr const char* kClock = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
-// One takes at a time; who does not get this lock takes nothing in this round. "leases" as bytes.
+// One takes at a time; who does not get this lock takes nothing in this round, and is short. "leases" as bytes.
 constexpr const char* kTryTaking = "SELECT pg_try_advisory_xact_lock(119182902125939)";
 
 constexpr const char* kRelease =
@@ -58,8 +58,8 @@ Result<LeaseView> PostgresStore::renew_leases(const LeaseRound& round) {
         db_.send("UPDATE leases SET until = $1 WHERE owner = $2", until, round.owner);
         std::size_t locked = db_.send(kTryTaking);
         std::size_t living = db_.send("SELECT owner FROM instances WHERE until > $1 ORDER BY owner", now);
-        std::size_t leases =
-            db_.send("SELECT kind, part, owner, epoch, owner = '' OR until <= $1 FROM leases ORDER BY kind, part", now);
+        std::size_t leases = db_.send(
+            "SELECT kind, part, owner, epoch, owner = '' OR until <= $1, until FROM leases ORDER BY kind, part", now);
         db_.flush();
 
         auto locked_row = db_.take(locked);
@@ -78,13 +78,17 @@ Result<LeaseView> PostgresStore::renew_leases(const LeaseRound& round) {
             parts.rows++;
             if (rows.view(2) == round.owner) parts.held.push_back({static_cast<int>(rows.number(1)), rows.number(3)});
             if (rows.number(4) != 0) parts.has_free = true;
+            if (rows.view(2) != round.owner && rows.number(5) > now) {
+                view.next_end_ms = std::min(view.next_end_ms.value_or(kLeaseMs), rows.number(5) - now);
+            }
         }
+        auto share = [&](const Parts& parts) { return share_of(parts.total, view.instances, rank); };
         auto balance = [&](std::string_view kind, Parts& parts, std::vector<Lease>& held, int& excess) {
-            const int share = share_of(parts.total, view.instances, rank);
-            const int wanted = share - static_cast<int>(parts.held.size());
+            const int wanted = share(parts) - static_cast<int>(parts.held.size());
             held = std::move(parts.held);
             excess = std::max(0, -wanted);
-            if (wanted <= 0 || !may_take) return;
+            if (wanted <= 0) return;
+            if (!may_take) return;
             if (parts.rows < parts.total) {
                 db_.send(
                     "INSERT INTO leases (kind, part, owner, epoch, until) SELECT $1, part, '', 0, 0"
@@ -100,6 +104,7 @@ Result<LeaseView> PostgresStore::renew_leases(const LeaseRound& round) {
         balance("shard", shards, view.shards, view.shards_excess);
         failpoint("in_renew");
         balance("lane", lanes, view.lanes, view.lanes_excess);
+        view.is_short = std::ssize(view.shards) < share(shards) || std::ssize(view.lanes) < share(lanes);
         if (may_take) db_.send("DELETE FROM instances WHERE until < $1", now - kDeadInstanceKeptMs);
         return view;
     });

@@ -23,11 +23,13 @@ TimeMs wall_clock_ms() {
 Result<std::unique_ptr<Store>> open_postgres_store(const StoreOptions& options) {
     auto secrets = SecretBox::make(options.master_key, options.previous_master_keys);
     if (!secrets) return tl::unexpected<Error>(secrets.error());
-    auto store = std::make_unique<PostgresStore>(
-        PgTarget{.url = options.url, .password = options.password, .read_only = options.read_only},
-        std::move(*secrets));
+    auto store = std::make_unique<PostgresStore>(PgTarget{.url = options.url,
+                                                          .password = options.password,
+                                                          .read_only = options.read_only,
+                                                          .own_servers = options.own_servers},
+                                                 std::move(*secrets));
     auto key_fits = store->check_master_key();
-    if (!key_fits) return tl::unexpected<Error>(key_fits.error());
+    if (!key_fits) return tl::unexpected<Error>(store->final_error(key_fits.error()));
     return std::unique_ptr<Store>(std::move(store));
 }
 
@@ -55,6 +57,20 @@ Result<void> PostgresStore::check_master_key() {
                            "(security.master_key_file)"});
         }
     });
+}
+
+// Waiting for a server that is away makes sense, for one that refuses us does not.
+Error PostgresStore::final_error(Error error) {
+    if (error.code != ErrorCode::kUnavailable || db_.is_connected()) return error;
+    const auto refused = [&]() -> Result<bool> {
+        try {
+            return db_.is_login_refused();
+        } catch (const std::exception& failure) {
+            return fail(ErrorCode::kInternal, failure.what());
+        }
+    }();
+    if (refused && *refused) error.code = ErrorCode::kInvalidArgument;
+    return error;
 }
 
 // ---- migrations -----------------------------------------------------------------------------
@@ -90,25 +106,35 @@ void PostgresStore::refuse_unfinished_copy() {
 Result<int> PostgresStore::migrate() {
     // All of them in one transaction. Waiting for the other program, and the work itself, may take long.
     return write([&]() -> int {
-        db_.send("SET LOCAL statement_timeout = 0");
-        db_.send("SET LOCAL lock_timeout = '15s'");
-        db_.send(kLockMigrations);
-        db_.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL,"
-            " sha256 TEXT NOT NULL, applied_at BIGINT NOT NULL)");
-        auto waiting = waiting_migrations(postgres_migrations(), applied_migrations());
-        if (!waiting) throw PgError(std::move(waiting.error()));
-        refuse_unfinished_copy();
-        for (const Migration& migration : *waiting) {
-            db_.execute_script(migration.sql);
-            db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES ($1, $2, $3, $4)",
-                        migration.version, migration.name, migration_sha256(migration), wall_clock_ms());
+        try {
+            return apply_migrations();
+        } catch (PgError& failure) {
+            // No permission, no such schema: it stays so until somebody changes it.
+            if (failure.sqlstate.starts_with("42")) failure.error.code = ErrorCode::kInvalidArgument;
+            throw;
         }
-        db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', $1) ON CONFLICT DO NOTHING",
-                    seal(kMasterKeyText, kMasterKeyPlace));
-        make_partitions(wall_clock_ms());
-        return static_cast<int>(waiting->size());
     });
+}
+
+int PostgresStore::apply_migrations() {
+    db_.send("SET LOCAL statement_timeout = 0");
+    db_.send("SET LOCAL lock_timeout = '15s'");
+    db_.send(kLockMigrations);
+    db_.execute(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (version BIGINT PRIMARY KEY, name TEXT NOT NULL,"
+        " sha256 TEXT NOT NULL, applied_at BIGINT NOT NULL)");
+    auto waiting = waiting_migrations(postgres_migrations(), applied_migrations());
+    if (!waiting) throw PgError(std::move(waiting.error()));
+    refuse_unfinished_copy();
+    for (const Migration& migration : *waiting) {
+        db_.execute_script(migration.sql);
+        db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES ($1, $2, $3, $4)",
+                    migration.version, migration.name, migration_sha256(migration), wall_clock_ms());
+    }
+    db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', $1) ON CONFLICT DO NOTHING",
+                seal(kMasterKeyText, kMasterKeyPlace));
+    make_partitions(wall_clock_ms());
+    return static_cast<int>(waiting->size());
 }
 
 // ---- counters -------------------------------------------------------------------------------

@@ -31,6 +31,8 @@ class PostgresStore final : public Store {
 
     // Connects. kInvalidArgument when the store's secrets were sealed under a master key that was not given.
     Result<void> check_master_key();
+    // What opening says in place of this error: kUnavailable is worth waiting for.
+    [[nodiscard]] Error final_error(Error error);
 
     Result<int> migrate() override;
     Result<int> schema_version() override;
@@ -160,6 +162,7 @@ class PostgresStore final : public Store {
         db_.flush();
     }
 
+    int apply_migrations();
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
 

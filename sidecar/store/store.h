@@ -23,6 +23,8 @@
 
 namespace headgate {
 
+class OwnServers;  // base/own_servers.h
+
 // ---- ownership ------------------------------------------------------------------------------
 
 // What must have one owner at a time is leased: shards (who reads the stream) and lanes (who sends for a webhook).
@@ -49,6 +51,9 @@ struct LeaseView {
     std::vector<Lease> shards, lanes;         // held now, by part; those just taken included
     int shards_excess = 0, lanes_excess = 0;  // more than our share while others have less: to be released when idle
     int instances = 0;                        // alive, we included
+    bool is_short = false;  // less than our share: others have not given it up yet, or were taking too
+    // From now on until the first lease of another instance ends, unless that renews it. Nothing: nobody else has any.
+    std::optional<TimeMs> next_end_ms;
 };
 
 // ---- ingest ---------------------------------------------------------------------------------
@@ -403,6 +408,7 @@ struct StoreOptions {
     bool exclusive = false;
     bool read_only = false;
     std::vector<std::string> previous_master_keys;  // still open what they sealed
+    std::shared_ptr<OwnServers> own_servers{};      // told of the servers that are connected to; may be null
 };
 
 // Opens a connection of its own; call it once for each DbExecutor thread.

@@ -1,5 +1,5 @@
-# An endpoint that answers 200, or what answer() says for a path, and keeps a line of each request in a file: time, path,
-# webhook-id.
+# An endpoint that answers 200 at once, or what and when answer() says for a path, and keeps a line of each request in a
+# file: time, path, webhook-id, and how many of this path are being answered, itself included.
 package Headgate::Receiver;
 use v5.36;
 
@@ -20,9 +20,10 @@ sub start ($class, $t) {
 sub port ($self) { $self->{port} }
 sub url ($self, $path) { "http://127.0.0.1:$self->{port}/$path" }
 
-# From here on requests of this path are answered with this status; 0: not at all, the connection stays open.
-sub answer ($self, $path, $status) {
-    $self->{answers}{$path} = $status;
+# From here on requests of this path are answered with this status, after so many ms; 0: not at all, the connection stays
+# open.
+sub answer ($self, $path, $status, $after_ms = 0) {
+    $self->{answers}{$path} = "$status $after_ms";
     open my $file, '>', "$self->{file}.next" or die "$self->{file}.next: $!";
     print $file map { "$_ $self->{answers}{$_}\n" } keys $self->{answers}->%*;
     close $file;
@@ -34,18 +35,24 @@ sub received ($self) {
     open my $file, '<', $self->{file} or return $self->{received} // {};
     seek $file, $self->{at} // 0, 0;
     while (my $line = <$file>) {
-        last if $line !~ /\A(\S+) (\S+ \S+)\n\z/;
+        last if $line !~ /\A(\S+) ((\S+) (\S+)) (\d+)\n\z/;
         push $self->{received}{$2}->@*, $1;
+        push $self->{order}{$3}->@*, [$4, $1];
+        $self->{most}{$3} = $5 if $5 > ($self->{most}{$3} // 0);
         $self->{at} = tell $file;
     }
     return $self->{received} // {};
 }
 
+# Of a path: [webhook-id, time] in the order of arrival, and the most requests at a time; as of the last received().
+sub order ($self, $path) { ($self->{order}{$path} // [])->@* }
+sub most_at_a_time ($self, $path) { $self->{most}{$path} // 0 }
+
 # What answer() said last; the file is replaced as a whole.
-sub status_of ($path, $target) {
-    open my $file, '<', $path or return 200;
-    while (my $line = <$file>) { return $1 if $line =~ /\A\Q$target\E (\d+)\n/ }
-    return 200;
+sub answer_of ($path, $target) {
+    open my $file, '<', $path or return (200, 0);
+    while (my $line = <$file>) { return ($1, $2) if $line =~ /\A\Q$target\E (\d+) (\d+)\n/ }
+    return (200, 0);
 }
 
 sub serve ($port, $path) {
@@ -53,9 +60,18 @@ sub serve ($port, $path) {
     open my $out, '>>', $path or die "$path: $!\n";
     $out->autoflush(1);
     my $select = IO::Select->new($listener);
-    my %read;
+    my (%read, %busy, @later);    # how many of a path; [when, socket, path, bytes], the first first
+    my $reply = sub ($socket, $target, $bytes) {
+        $busy{$target}--;
+        syswrite $socket, $bytes;
+    };
     while (1) {
-        for my $socket ($select->can_read) {
+        my @ready = $select->can_read(@later ? ($later[0][0] > time ? $later[0][0] - time : 0) : undef);
+        while (@later && $later[0][0] <= time) {
+            my (undef, @answer) = (shift @later)->@*;
+            $reply->(@answer);
+        }
+        for my $socket (@ready) {
             if ($socket == $listener) {
                 $select->add($listener->accept // next);
                 next;
@@ -63,6 +79,8 @@ sub serve ($port, $path) {
             if (!sysread $socket, $read{$socket}, 65_536, length($read{$socket} // '')) {
                 delete $read{$socket};
                 $select->remove($socket);
+                $busy{ $_->[2] }-- for grep { $_->[1] == $socket } @later;
+                @later = grep { $_->[1] != $socket } @later;
                 close $socket;
                 next;
             }
@@ -73,10 +91,13 @@ sub serve ($port, $path) {
                 substr $read{$socket}, 0, length($head) + $body, '';
                 my ($target) = $head =~ m{\A\S+ /(\S*)};
                 my ($id)     = $head =~ /\r\nwebhook-id: (\S+)/i;
-                print $out time, " $target ", $id // '-', "\n";
-                my $status = status_of("$path.answers", $target);
+                print $out time, " $target ", $id // '-', ' ', ++$busy{$target}, "\n";
+                my ($status, $after_ms) = answer_of("$path.answers", $target);
                 my $answer = "status $status";
-                syswrite $socket, "HTTP/1.1 $status Answer\r\nContent-Length: @{[ length $answer ]}\r\n\r\n$answer" if $status;
+                my $bytes  = "HTTP/1.1 $status Answer\r\nContent-Length: @{[ length $answer ]}\r\n\r\n$answer";
+                if    (!$status)   { $busy{$target}-- }
+                elsif (!$after_ms) { $reply->($socket, $target, $bytes) }
+                else               { @later = sort { $a->[0] <=> $b->[0] } @later, [time + $after_ms / 1000, $socket, $target, $bytes] }
             }
         }
     }

@@ -5,6 +5,7 @@ use v5.36;
 
 use Digest::SHA qw(sha256_hex);
 use JSON::PP ();
+use Test::More import => [qw(diag explain is is_deeply)];
 
 # Starts the receiver and registers it as a webhook for github.*.
 sub new ($class, $t, $sidecar) {
@@ -79,6 +80,35 @@ sub wait_until_delivered ($self, $seconds) {
         },
         $seconds
     );
+}
+
+# ---- a run under load, while something happens to Redis -------------------------------------------
+
+# Publishes through this nginx until settle().
+sub start_load ($self, $front) {
+    $self->{enough} = $self->{t}->path('enough');
+    $self->{load}   = $self->start_publisher(url => 'http://127.0.0.1:' . $front->port . '/events', until => $self->{enough}, concurrency => 3);
+}
+
+# Until more has been answered 201, and more has arrived.
+sub progress ($self, $what) {
+    my ($accepted, $received) = ($self->accepted_count, $self->received_count);
+    $self->{t}->wait_for("progress $what", sub { $self->accepted_count >= $accepted + 40 && $self->received_count >= $received + 20 }, 60);
+}
+
+# Ends the load and accounts for it, as tests of the caller: returns the account.
+sub settle ($self) {
+    $self->{t}->write_file($self->{enough}, '');
+    my $summary = $self->finish_publisher($self->{load});
+    is_deeply [grep { !/\A(?:201|503)\z/ } keys $summary->{statuses}->%*], [], 'the edge answered 201 or 503, nothing else' or diag explain $summary;
+    $self->{sidecar}->wait_until_healthy(30);
+    $self->wait_until_delivered(60);
+    my $account = $self->account;
+    is $account->{persisted_once}, $summary->{accepted}, 'every 201 is in the store exactly once, byte for byte';
+    is_deeply $account->{wrong}, [], 'none is missing, doubled or altered';
+    is $account->{delivered}, $summary->{accepted}, 'every 201 was delivered';
+    diag $self->report($account);
+    return $account;
 }
 
 # One digest over a set of events: their ids and digests, sorted.

@@ -59,6 +59,14 @@ sub restart ($self) {
     return $self;
 }
 
+# Becomes a replica of another, at its port for TLS where they speak that; returns when it follows: Sentinel
+# looks at it at once, and then after 10 s.
+sub follow ($self, $master, $port = $master->port) {
+    $self->command('REPLICAOF', '127.0.0.1', $port);
+    my $seen = sub { $master->command('INCR', 'seen') > 1 && $master->command('WAIT', 1, 100) == 1 };
+    $self->{t}->wait_for("$self->{name} to follow", $seen, 30) for 1 .. 2;
+}
+
 sub stop ($self)  { delete $self->{client}; $self->{process}->stop }
 sub crash ($self) { delete $self->{client}; $self->{process}->crash }
 

@@ -29,7 +29,7 @@ sub headers_of ($id) {
 sub publish ($type) {
     my $answer = $front->request(
         'POST', '/events', headers => ['X-API-Key' => $key, 'Content-Type' => 'application/json'],
-        body => qq({"type":"$type","source":"t/56","payload":{"n":1}}),
+        body => qq({"type":"$type","source":"t/63","payload":{"n":1}}),
     );
     return $answer->json->{id};
 }
