@@ -102,25 +102,27 @@ std::vector<ClaimedDelivery> SqliteStore::claim(const std::vector<DueRow>& due, 
     std::vector<ClaimedDelivery> claimed;
     claimed.reserve(due.size());
     std::unordered_map<std::string, std::shared_ptr<const Event>> events;  // one for all deliveries of an event
-    auto update = db_.query(
-        "UPDATE deliveries SET state = 'in_flight', updated_at = ? WHERE rowid = ?"
-        " RETURNING id, webhook_id, event_id, generation, attempts, organization_id");
+    // Not one UPDATE with RETURNING: SQLite makes a table of its own for that, each time.
+    auto read = db_.query(
+        "SELECT id, webhook_id, event_id, generation, attempts, organization_id FROM deliveries WHERE rowid = ?");
+    auto update = db_.query("UPDATE deliveries SET state = 'in_flight', updated_at = ? WHERE rowid = ?");
     for (const DueRow& delivery : due) {
-        update.bind_all(now, delivery.second);
-        update.step();
-        ClaimedDelivery row{.delivery_id = update.text(0),
-                            .webhook_id = update.text(1),
+        read.bind_all(delivery.second);
+        if (!read.step()) throw SqliteError({ErrorCode::kCorrupt, "an index names a delivery that is not there"});
+        ClaimedDelivery row{.delivery_id = read.text(0),
+                            .webhook_id = read.text(1),
                             .event = nullptr,
-                            .generation = update.number(3),
-                            .attempts = static_cast<int>(update.number(4))};
-        std::string event_id = update.text(2);
-        std::string org = update.text(5);
-        update.run();
-        update.rewind();
-        auto& event = events[event_id];
-        if (!event) event = std::make_shared<const Event>(event_row(org, event_id));
+                            .generation = read.number(3),
+                            .attempts = static_cast<int>(read.number(4)),
+                            .row = delivery.second};
+        auto& event = events[read.text(2)];
+        if (!event) event = std::make_shared<const Event>(event_row(read.view(5), read.view(2)));
         row.event = event;
         claimed.push_back(std::move(row));
+        read.rewind();
+        update.bind_all(now, delivery.second);
+        update.run();
+        update.rewind();
     }
     return claimed;
 }
