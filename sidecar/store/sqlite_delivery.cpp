@@ -132,6 +132,7 @@ std::vector<ClaimedDelivery> SqliteStore::claim(const std::vector<DueRow>& due, 
 Result<std::size_t> SqliteStore::spread_overdue(std::span<const int> parts, Epochs lane_epochs, TimeMs now,
                                                 TimeMs overdue_ms, TimeMs spread_ms) {
     constexpr std::size_t kBatch = 5000;
+    std::vector<int> lanes_with_any;
     auto overdue = read([&] {
         SqliteLanes lanes(db_, lane_epochs);
         std::vector<DueRow> rows;
@@ -143,6 +144,7 @@ Result<std::size_t> SqliteStore::spread_overdue(std::span<const int> parts, Epoc
                 " WHERE state IN ('queued', 'retrying') AND webhook_id = ? AND due_at < ?",
                 webhook_id, now - overdue_ms);
             while (due.step()) rows.emplace_back(due.number(0), due.number(1));
+            lanes_with_any.push_back(lane_of(webhook_id));
         }
         std::sort(rows.begin(), rows.end());
         return rows;
@@ -157,17 +159,18 @@ Result<std::size_t> SqliteStore::spread_overdue(std::span<const int> parts, Epoc
             std::size_t changed = 0;
             const std::size_t end = std::min(start + kBatch, overdue->size());
             SqliteLanes lanes(db_, lane_epochs);
+            for (int lane : lanes_with_any) {
+                if (!lanes.holds_lane(lane)) throw_lease_lost("lane", lane);
+            }
             auto update = db_.query(
                 "UPDATE deliveries SET due_at = ?1 WHERE rowid = ?2 AND due_at = ?3 AND state IN ('queued', "
-                "'retrying') RETURNING webhook_id");
+                "'retrying')");
             for (std::size_t index = start; index < end; index++) {
                 const auto& [due_at, rowid] = (*overdue)[index];
                 update.bind_all(now + spread_ms * static_cast<std::int64_t>(index) / total, rowid, due_at);
-                while (update.step()) {
-                    changed++;
-                    if (!lanes.holds(update.view(0))) throw_lease_lost("lane", lane_of(update.view(0)));
-                }
+                update.run();
                 update.rewind();
+                changed += static_cast<std::size_t>(db_.changes());
             }
             return changed;
         });
