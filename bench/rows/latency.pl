@@ -26,7 +26,7 @@ return {
         my $port    = $t->port;
         $sidecar->run_json('webhook', 'create', '--org', $sidecar->org, '--url', "http://127.0.0.1:$port/hook", '--events', 'order.*');
         $sidecar->serve->wait_until_healthy;
-        my $edge  = $sidecar->front(workers => 1);
+        my $edge  = $sidecar->front(workers => 1, http => 'keepalive_requests 1000000000;');    # the publisher does not reconnect
         my $token = jwt($t->read_file($sidecar->{dir} . '/token.key') =~ s/\s+\z//r,
             claims => { org => $sidecar->org, key => $sidecar->{key_id}, exp => time + 86_400 });
         my $token_file = $t->write_file('token', "$token\n");

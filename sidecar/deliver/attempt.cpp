@@ -34,6 +34,21 @@ std::string_view outcome_name(AttemptOutcome outcome) noexcept {
     return "interrupted";
 }
 
+// What is the same however the attempt ended.
+AttemptRecord begin_record(const HeldDelivery& delivery, std::string_view webhook_id) {
+    const Event& event = delivery.event->event();
+    AttemptRecord attempt;
+    attempt.delivery_id = delivery.delivery_id;
+    attempt.webhook_id = webhook_id;
+    attempt.org = event.org;
+    attempt.number = delivery.attempts + 1;
+    attempt.lane_epoch = delivery.lane_epoch;
+    attempt.row = delivery.row;
+    attempt.event_type = event.type;
+    attempt.event_via = event.via;
+    return attempt;
+}
+
 }  // namespace
 
 std::string as_text(std::string bytes) {
@@ -68,13 +83,7 @@ std::string as_text(std::string bytes) {
 }
 
 AttemptRecord record_attempt(const Flight& flight, HttpResponse response, TimeMs now, double random) {
-    const HeldDelivery& delivery = flight.delivery;
-    AttemptRecord attempt;
-    attempt.delivery_id = delivery.delivery_id;
-    attempt.webhook_id = flight.target->webhook.id;
-    attempt.org = delivery.event->event().org;
-    attempt.number = delivery.attempts + 1;
-    attempt.lane_epoch = delivery.lane_epoch;
+    AttemptRecord attempt = begin_record(flight.delivery, flight.target->webhook.id);
     attempt.started_at = flight.started_at;
     attempt.finished_at = now;
     attempt.duration_ms = response.duration_ms;
@@ -110,12 +119,7 @@ AttemptRecord record_attempt(const Flight& flight, HttpResponse response, TimeMs
 
 AttemptRecord record_unsent(const HeldDelivery& delivery, std::string_view webhook_id, AttemptOutcome outcome,
                             std::string_view error_type, std::string_view reason, TimeMs now) {
-    AttemptRecord attempt;
-    attempt.delivery_id = delivery.delivery_id;
-    attempt.webhook_id = webhook_id;
-    attempt.org = delivery.event->event().org;
-    attempt.number = delivery.attempts + 1;
-    attempt.lane_epoch = delivery.lane_epoch;
+    AttemptRecord attempt = begin_record(delivery, webhook_id);
     attempt.started_at = attempt.finished_at = now;
     attempt.error_type = error_type;
     attempt.error_message = reason;
@@ -126,6 +130,9 @@ AttemptRecord record_unsent(const HeldDelivery& delivery, std::string_view webho
 }
 
 void log_attempt(const AttemptRecord& attempt, const Event& event) {
+    if (!spdlog::should_log(spdlog::level::info)) {
+        return;
+    }
     const std::string_view trace = trace_id(event.traceparent);
     spdlog::info(
         "delivery.attempt delivery={} webhook={} org={} event_id={} type={} attempt={} outcome={} status={} "

@@ -22,7 +22,6 @@ namespace {
 
 constexpr std::size_t kHeldPerInFlight = 8;  // deliveries in memory for each request that may be in flight
 constexpr std::size_t kHeldBytesMax = 64 * 1024 * 1024;
-constexpr std::size_t kUnwrittenPerInFlight = 4;
 constexpr milliseconds kAbortWait{2'000};
 constexpr milliseconds kFinalFlushWait{5'000};
 
@@ -72,7 +71,8 @@ void Dispatcher::Impl::accept(std::vector<ClaimedDelivery> claimed, bool has_wai
                           delivery.generation,
                           delivery.attempts,
                           has_waited,
-                          delivery.lane_epoch};
+                          delivery.lane_epoch,
+                          delivery.row};
         quota->add_bytes(delivery.webhook_id, bytes_of(held));
         if (const int part = lane_of(delivery.webhook_id); is_held(held, part)) {
             lanes.push(delivery.webhook_id, std::move(held));
@@ -90,8 +90,7 @@ void Dispatcher::Impl::accept(std::vector<ClaimedDelivery> claimed, bool has_wai
 // ---- out ------------------------------------------------------------------------------------
 
 void Dispatcher::Impl::pump() {
-    const std::size_t unwritten_max =
-        kUnwrittenPerInFlight * static_cast<std::size_t>(std::max(options.max_in_flight, 1));
+    const std::size_t unwritten_max = kUnwrittenPerInFlight * static_cast<std::size_t>(lanes.max_in_flight());
     const TimeMs now = wall_clock_ms();
     const auto fresh = [now](const DeliveryTarget& target, const HeldDelivery& delivery) {
         return is_fresh(target, delivery, now);
@@ -195,10 +194,14 @@ void Dispatcher::Impl::complete(const Flight& flight, HttpResponse response) {
 }
 
 void Dispatcher::Impl::add_result(const HeldDelivery& delivery, AttemptRecord attempt) {
-    quota->add_bytes(attempt.webhook_id, bytes_of(attempt) - bytes_of(delivery));
-    quota->give_back(attempt.webhook_id);
-    results.push_back(std::move(attempt));
-    store_signal.wake();
+    const std::int64_t more_bytes = bytes_of(attempt) - bytes_of(delivery);
+    if (attempt.outcome == AttemptOutcome::kInterrupted || attempt.outcome == AttemptOutcome::kCancelled) {
+        quota->add_bytes(attempt.webhook_id, more_bytes);
+        quota->give_back(attempt.webhook_id);
+    } else {
+        quota->finished(attempt.webhook_id, more_bytes, steady_clock::now());
+    }
+    keep_result(std::move(attempt), !delivery.event->event().ordering_key.empty());
 }
 
 void Dispatcher::Impl::drain(Lane& lane, AttemptOutcome outcome, std::string_view error_type, std::string_view reason) {

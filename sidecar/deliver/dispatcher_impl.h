@@ -36,6 +36,8 @@ using std::chrono::steady_clock;
 
 inline constexpr milliseconds kBackoffMin{100};
 inline constexpr milliseconds kBackoffMax{5'000};
+// Results that are not written yet, for each request that may be in flight: with more of them nothing is sent.
+inline constexpr std::size_t kUnwrittenPerInFlight = 4;
 
 // More than one word: instances that started with the same one would make the same ids.
 [[nodiscard]] inline std::mt19937_64 seeded() {
@@ -60,6 +62,8 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     std::vector<std::string> loading;                                 // webhooks whose target is to be read
     std::multimap<steady_clock::time_point, std::string> load_again;  // those that could not be, by when to ask
     std::vector<AttemptRecord> results;
+    steady_clock::time_point results_since;  // when the first of them came
+    bool is_result_urgent = false;           // one of them is
     std::shared_ptr<ResultBatch> writing = std::make_shared<ResultBatch>();
     std::minstd_rand random{std::random_device{}()};
     std::mt19937_64 spans = seeded();  // the ids of attempts within their traces
@@ -100,6 +104,9 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
 
     // -- the store
     asio::awaitable<void> store_loop();
+    // Urgent: something waits for its being written, as the next of its ordering key does.
+    void keep_result(AttemptRecord attempt, bool is_urgent);
+    [[nodiscard]] bool may_wait_for_others() const;
     asio::awaitable<void> pause(milliseconds duration);
 
     // -- webhooks

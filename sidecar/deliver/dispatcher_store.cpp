@@ -13,6 +13,9 @@ namespace {
 constexpr TimeMs kLaneIdleMs = 60'000;
 constexpr milliseconds kPollInterval{500};
 constexpr milliseconds kSweepInterval{10'000};
+// Results wait for others this long, or for so many: what they cost is the transaction, more than the row.
+constexpr milliseconds kGroupWait{10};
+constexpr std::size_t kGroupMax = 256;
 
 // What is due already but was not claimed waits for room: looking again at once would not find any.
 milliseconds until_next_look(std::optional<TimeMs> next_due_at) {
@@ -41,8 +44,13 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
             }
             continue;
         }
+        if (has_results && !polls && may_wait_for_others()) {
+            co_await store_signal.wait_until(std::min(next_poll, results_since + kGroupWait));
+            continue;
+        }
         if (writing->records.empty()) {
             writing->records = std::exchange(results, {});
+            is_result_urgent = false;
             writing->written = 0;
         }
         const bool has_final_failure =
@@ -84,6 +92,24 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
             lanes.forget_idle(wall_clock_ms() - kLaneIdleMs, gate_now_ms(),
                               [this](const std::string& webhook_id) { quota->forget(webhook_id); });
         }
+    }
+}
+
+// Not when something follows from a result, or there is room for more deliveries than results to write.
+bool Dispatcher::Impl::may_wait_for_others() const {
+    const auto most = std::min(kGroupMax, kUnwrittenPerInFlight / 2 * static_cast<std::size_t>(lanes.max_in_flight()));
+    return writing->records.empty() && results.size() < most && !is_result_urgent && !is_stopping && !may_be_hungry &&
+           !quota->wants_claim() && steady_clock::now() < results_since + kGroupWait;
+}
+
+void Dispatcher::Impl::keep_result(AttemptRecord attempt, bool is_urgent) {
+    if (results.empty()) {
+        results_since = steady_clock::now();
+    }
+    is_result_urgent = is_result_urgent || is_urgent || attempt.outcome != AttemptOutcome::kSuccess;
+    results.push_back(std::move(attempt));
+    if (results.size() == 1 || is_result_urgent || !may_wait_for_others()) {
+        store_signal.wake();
     }
 }
 

@@ -1,12 +1,18 @@
-// The loop around the multi handle: takes what was submitted, lets libcurl work, hands back what
-// has finished. Next file: http_transfer.cpp, what a single request may do.
+// The loop around the multi handle: takes what was submitted, lets libcurl work on the sockets that are ready, hands
+// back what has finished. libcurl names the sockets and the time that it waits for, and epoll waits for them: a turn of
+// the loop costs what has happened in it, however many requests are in flight. Next file: http_transfer.cpp, what a
+// single request may do.
 #include "sidecar/deliver/http_client.h"
 
 #include <curl/curl.h>
 #include <spdlog/spdlog.h>
 #include <strings.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/associated_executor.hpp>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/dispatch.hpp>
@@ -14,8 +20,11 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/prefer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <unordered_map>
@@ -36,6 +45,22 @@ void initialize_curl_once() {
         throw std::runtime_error(std::string("libcurl: ") + curl_easy_strerror(kCode));
     }
 }
+
+class FileDescriptor {
+ public:
+    explicit FileDescriptor(int fd) : fd_(fd) {
+        if (fd_ < 0) {
+            throw std::runtime_error("the HTTP client has no file descriptors");
+        }
+    }
+    ~FileDescriptor() { close(fd_); }
+    FileDescriptor(const FileDescriptor&) = delete;
+    FileDescriptor& operator=(const FileDescriptor&) = delete;
+    [[nodiscard]] int get() const noexcept { return fd_; }
+
+ private:
+    int fd_;
+};
 
 struct MultiDeleter {
     void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
@@ -151,6 +176,10 @@ struct HttpClient::Impl {
     asio::any_io_executor executor;
     const TargetGuard guard;
     const HttpClientOptions options;
+    // libcurl calls back with sockets that it closes, so they outlive it.
+    FileDescriptor poller{epoll_create1(EPOLL_CLOEXEC)};
+    FileDescriptor waker{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+    std::optional<std::chrono::steady_clock::time_point> due_at;  // libcurl's next time-out
     std::unique_ptr<CURLM, MultiDeleter> multi;
 
     std::mutex mutex;
@@ -172,6 +201,14 @@ struct HttpClient::Impl {
             throw std::runtime_error("libcurl: no multi handle");
         }
         curl_multi_setopt(multi.get(), CURLMOPT_MAXCONNECTS, static_cast<long>(this->options.connections_kept_max));
+        curl_multi_setopt(multi.get(), CURLMOPT_SOCKETFUNCTION, &Impl::on_socket);
+        curl_multi_setopt(multi.get(), CURLMOPT_SOCKETDATA, this);
+        curl_multi_setopt(multi.get(), CURLMOPT_TIMERFUNCTION, &Impl::on_timer);
+        curl_multi_setopt(multi.get(), CURLMOPT_TIMERDATA, this);
+        epoll_event event{.events = EPOLLIN, .data = {.fd = waker.get()}};
+        if (epoll_ctl(poller.get(), EPOLL_CTL_ADD, waker.get(), &event) != 0) {
+            throw std::runtime_error("the HTTP client cannot be woken");
+        }
         idle.push_back(std::make_unique<HttpTransfer>(this->guard, this->options));  // refused options fail at start
         thread = std::thread([this] { run(); });
     }
@@ -181,8 +218,77 @@ struct HttpClient::Impl {
             const std::lock_guard lock(mutex);
             is_stopping = true;
         }
-        curl_multi_wakeup(multi.get());
+        wake();
         thread.join();
+    }
+
+    void wake() const noexcept { eventfd_write(waker.get(), 1); }
+
+    // libcurl waits for these events of the socket from now on. It says so before it closes one.
+    static int on_socket(CURL*, curl_socket_t socket, int what, void* self, void* is_known) noexcept {
+        auto& impl = *static_cast<Impl*>(self);
+        const int poller = impl.poller.get();
+        if (what == CURL_POLL_REMOVE) {
+            epoll_ctl(poller, EPOLL_CTL_DEL, socket, nullptr);
+            return 0;
+        }
+        epoll_event event{.events = 0, .data = {.fd = socket}};
+        event.events |= (what & CURL_POLL_IN) != 0 ? EPOLLIN : 0U;
+        event.events |= (what & CURL_POLL_OUT) != 0 ? EPOLLOUT : 0U;
+        if (is_known == nullptr) {
+            curl_multi_assign(impl.multi.get(), socket, self);
+        }
+        if (epoll_ctl(poller, is_known == nullptr ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, socket, &event) == 0) {
+            return 0;
+        }
+        const int other = errno == EEXIST ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+        return epoll_ctl(poller, other, socket, &event) == 0 ? 0 : -1;
+    }
+
+    static int on_timer(CURLM*, long timeout_ms, void* self) noexcept {
+        auto& due_at = static_cast<Impl*>(self)->due_at;
+        due_at.reset();
+        if (timeout_ms >= 0) {
+            due_at = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_ms);
+        }
+        return 0;
+    }
+
+    // At most this long; a millisecond more than libcurl asked for rather than turning in a circle.
+    [[nodiscard]] int wait_ms() const {
+        constexpr std::int64_t kWaitMsMax = 10'000;
+        if (!due_at) {
+            return static_cast<int>(kWaitMsMax);
+        }
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(*due_at - std::chrono::steady_clock::now());
+        return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, kWaitMsMax));
+    }
+
+    void work_on_sockets() {
+        std::array<epoll_event, 64> events{};
+        const int count = epoll_wait(poller.get(), events.data(), static_cast<int>(events.size()), wait_ms());
+        int running = 0;
+        for (int i = 0; i < count; ++i) {
+            const epoll_event& event = events[static_cast<std::size_t>(i)];
+            if (event.data.fd == waker.get()) {
+                eventfd_t ignored = 0;
+                eventfd_read(waker.get(), &ignored);
+                continue;
+            }
+            int what = 0;
+            what |= (event.events & EPOLLIN) != 0 ? CURL_CSELECT_IN : 0;
+            what |= (event.events & EPOLLOUT) != 0 ? CURL_CSELECT_OUT : 0;
+            what |= (event.events & (EPOLLERR | EPOLLHUP)) != 0 ? CURL_CSELECT_ERR : 0;
+            curl_multi_socket_action(multi.get(), event.data.fd, what, &running);
+        }
+    }
+
+    void work_on_time() {
+        if (due_at && *due_at <= std::chrono::steady_clock::now()) {
+            due_at.reset();
+            int running = 0;
+            curl_multi_socket_action(multi.get(), CURL_SOCKET_TIMEOUT, 0, &running);
+        }
     }
 
     void submit(HttpRequest request, Done done) {
@@ -193,7 +299,7 @@ struct HttpClient::Impl {
             submitted.push_back({std::move(request), std::move(done)});
         }
         if (was_empty) {
-            curl_multi_wakeup(multi.get());
+            wake();
         }
     }
 
@@ -265,7 +371,6 @@ struct HttpClient::Impl {
         sigemptyset(&pipe_signal);
         sigaddset(&pipe_signal, SIGPIPE);
         pthread_sigmask(SIG_BLOCK, &pipe_signal, nullptr);
-        constexpr int kPollMs = 1000;  // libcurl's own timers shorten it
         std::vector<Submission> batch;
         for (;;) {
             bool aborts = false;
@@ -283,15 +388,15 @@ struct HttpClient::Impl {
             if (aborts) {
                 interrupt_active();
             }
-            int running = 0;
-            curl_multi_perform(multi.get(), &running);
+            work_on_time();
             collect();
             hand_back();
             if (stops) {
                 idle.clear();
                 return;
             }
-            curl_multi_poll(multi.get(), nullptr, 0, kPollMs, nullptr);
+            work_on_sockets();
+            collect();
         }
     }
 };
@@ -310,7 +415,7 @@ void HttpClient::abort_all() {
         const std::lock_guard lock(impl_->mutex);
         impl_->is_aborting = true;
     }
-    curl_multi_wakeup(impl_->multi.get());
+    impl_->wake();
 }
 
 namespace {

@@ -127,15 +127,19 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
     is_bad_url_ = opened_allowed_ = blocked_request_ = is_too_large_ = has_own_connection_ = false;
     error_[0] = '\0';
     started_ = std::chrono::steady_clock::now();
-    const auto target = parse_target_url(request_.url);
-    if (!target) {
-        is_bad_url_ = true;
-        blocked_because_ = target.error().message;
-        return false;
+    if (url_.empty() || url_ != request_.url) {
+        url_.clear();
+        const auto target = parse_target_url(request_.url);
+        if (!target) {
+            is_bad_url_ = true;
+            blocked_because_ = target.error().message;
+            return false;
+        }
+        is_https_ = target->scheme == "https";
+        port_ = target->port;
+        set(CURLOPT_URL, request_.url.c_str());
+        url_ = request_.url;
     }
-    is_https_ = target->scheme == "https";
-    port_ = target->port;
-    set(CURLOPT_URL, request_.url.c_str());
     link_headers();
     if (request_.body) {
         set(CURLOPT_POST, 1L);
@@ -153,6 +157,10 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
 
 void HttpTransfer::enter(Stage stage) {
     stage_ = stage;
+    if (stage == Stage::kDirect && is_set_up_) {
+        return;
+    }
+    is_set_up_ = stage == Stage::kDirect;
     set(CURLOPT_FRESH_CONNECT, stage == Stage::kLookUp ? 1L : 0L);
     set(CURLOPT_PROXY, stage == Stage::kThroughProxy ? proxy_.url.c_str() : "");
     set(CURLOPT_HTTPPROXYTUNNEL, stage == Stage::kThroughProxy ? 1L : 0L);
@@ -210,6 +218,7 @@ bool HttpTransfer::goes_on() noexcept {
     }
     has_own_connection_ = true;
     blocked_request_ = false;
+    is_set_up_ = false;
     return curl_easy_setopt(easy_.get(), CURLOPT_FRESH_CONNECT, 1L) == CURLE_OK;
 }
 

@@ -75,7 +75,9 @@ class HttpTransfer {
     std::vector<curl_slist> header_nodes_;  // into request_.headers; libcurl reads the list, and frees nothing
     HttpResponse response_;
     std::string blocked_because_;
+    std::string url_;  // that the handle is set up for: mostly one webhook's again and again; empty: none
     Stage stage_ = Stage::kDirect;
+    bool is_set_up_ = false;  // for a direct request, as the last one left it
     std::uint16_t port_ = 0;
     std::vector<IpAddress> allowed_;  // of the look-up
     std::size_t next_allowed_ = 0;

@@ -44,6 +44,7 @@ struct HeldDelivery {
     int attempts = 0;
     bool has_waited = false;      // in the store, so that its webhook may have changed since it was matched
     std::int64_t lane_epoch = 0;  // of the claim
+    std::int64_t row = 0;         // as in ClaimedDelivery
 };
 
 struct Lane {
@@ -97,6 +98,7 @@ class Lanes {
     // forgotten(webhook_id).
     void forget_idle(TimeMs before, TimeMs now, const std::function<void(const std::string&)>& forgotten);
     [[nodiscard]] int in_flight() const noexcept { return in_flight_; }
+    [[nodiscard]] int max_in_flight() const noexcept { return max_in_flight_; }
     [[nodiscard]] std::vector<Lane*> all();
     // Does a webhook of this leased part have anything waiting or in flight?
     [[nodiscard]] bool is_part_in_use(int part) const;

@@ -1,8 +1,6 @@
 // The shares of memory_quota.h.
 #include "sidecar/deliver/memory_quota.h"
 
-#include <algorithm>
-
 namespace headgate {
 
 MemoryQuota::Entry& MemoryQuota::entry_of(std::string_view webhook_id) {
@@ -61,6 +59,28 @@ void MemoryQuota::give_back(std::string_view webhook_id) {
     add_held(entry_of(webhook_id), -1);
 }
 
+// A span ends with the first delivery after kAheadMs / 5. A pace of long ago says nothing: what was sent since is all.
+void MemoryQuota::measure_pace(Entry& entry, Clock::time_point now) {
+    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(now - entry.span_began).count();
+    if (us < kAheadMs * 1000 / 5) {
+        return;
+    }
+    const std::int64_t ahead = std::int64_t{entry.sent} * kAheadMs * 1000 / us;
+    change(entry, [ahead](Entry& each) { each.ahead = static_cast<int>(std::min<std::int64_t>(ahead, kAheadMax)); });
+    entry.sent = 0;
+    entry.span_began = now;
+}
+
+void MemoryQuota::finished(std::string_view webhook_id, std::int64_t bytes, Clock::time_point now) {
+    const std::lock_guard lock(mutex_);
+    Entry& entry = entry_of(webhook_id);
+    ++entry.sent;
+    measure_pace(entry, now);
+    add_held(entry, -1);
+    entry.bytes += bytes;
+    bytes_ += bytes;
+}
+
 std::size_t MemoryQuota::begin_claim() {
     constexpr std::int64_t kClaimMin = 8;
     constexpr std::int64_t kClaimMax = 512;
@@ -76,9 +96,10 @@ std::size_t MemoryQuota::begin_claim() {
     return static_cast<std::size_t>(std::clamp(free / each, kClaimMin, kClaimMax));
 }
 
-int MemoryQuota::offer(std::string_view webhook_id) {
+int MemoryQuota::offer(std::string_view webhook_id, Clock::time_point now) {
     const std::lock_guard lock(mutex_);
     Entry& entry = entry_of(webhook_id);
+    measure_pace(entry, now);
     entry.claim = claim_;
     entry.offered = room_of(entry);
     if (entry.has_arrears && entry.limit() >= 4) {

@@ -191,7 +191,8 @@ class Persisting {
                                          .event = event,
                                          .generation = delivery.generation,
                                          .attempts = 0,
-                                         .lane_epoch = lane_epoch});
+                                         .lane_epoch = lane_epoch,
+                                         .row = delivery.row});
         }
     }
 

@@ -102,25 +102,27 @@ std::vector<ClaimedDelivery> SqliteStore::claim(const std::vector<DueRow>& due, 
     std::vector<ClaimedDelivery> claimed;
     claimed.reserve(due.size());
     std::unordered_map<std::string, std::shared_ptr<const Event>> events;  // one for all deliveries of an event
-    auto update = db_.query(
-        "UPDATE deliveries SET state = 'in_flight', updated_at = ? WHERE rowid = ?"
-        " RETURNING id, webhook_id, event_id, generation, attempts, organization_id");
+    // Not one UPDATE with RETURNING: SQLite makes a table of its own for that, each time.
+    auto read = db_.query(
+        "SELECT id, webhook_id, event_id, generation, attempts, organization_id FROM deliveries WHERE rowid = ?");
+    auto update = db_.query("UPDATE deliveries SET state = 'in_flight', updated_at = ? WHERE rowid = ?");
     for (const DueRow& delivery : due) {
-        update.bind_all(now, delivery.second);
-        update.step();
-        ClaimedDelivery row{.delivery_id = update.text(0),
-                            .webhook_id = update.text(1),
+        read.bind_all(delivery.second);
+        if (!read.step()) throw SqliteError({ErrorCode::kCorrupt, "an index names a delivery that is not there"});
+        ClaimedDelivery row{.delivery_id = read.text(0),
+                            .webhook_id = read.text(1),
                             .event = nullptr,
-                            .generation = update.number(3),
-                            .attempts = static_cast<int>(update.number(4))};
-        std::string event_id = update.text(2);
-        std::string org = update.text(5);
-        update.run();
-        update.rewind();
-        auto& event = events[event_id];
-        if (!event) event = std::make_shared<const Event>(event_row(org, event_id));
+                            .generation = read.number(3),
+                            .attempts = static_cast<int>(read.number(4)),
+                            .row = delivery.second};
+        auto& event = events[read.text(2)];
+        if (!event) event = std::make_shared<const Event>(event_row(read.view(5), read.view(2)));
         row.event = event;
         claimed.push_back(std::move(row));
+        read.rewind();
+        update.bind_all(now, delivery.second);
+        update.run();
+        update.rewind();
     }
     return claimed;
 }
@@ -130,6 +132,7 @@ std::vector<ClaimedDelivery> SqliteStore::claim(const std::vector<DueRow>& due, 
 Result<std::size_t> SqliteStore::spread_overdue(std::span<const int> parts, Epochs lane_epochs, TimeMs now,
                                                 TimeMs overdue_ms, TimeMs spread_ms) {
     constexpr std::size_t kBatch = 5000;
+    std::vector<int> lanes_with_any;
     auto overdue = read([&] {
         SqliteLanes lanes(db_, lane_epochs);
         std::vector<DueRow> rows;
@@ -141,6 +144,7 @@ Result<std::size_t> SqliteStore::spread_overdue(std::span<const int> parts, Epoc
                 " WHERE state IN ('queued', 'retrying') AND webhook_id = ? AND due_at < ?",
                 webhook_id, now - overdue_ms);
             while (due.step()) rows.emplace_back(due.number(0), due.number(1));
+            lanes_with_any.push_back(lane_of(webhook_id));
         }
         std::sort(rows.begin(), rows.end());
         return rows;
@@ -155,17 +159,18 @@ Result<std::size_t> SqliteStore::spread_overdue(std::span<const int> parts, Epoc
             std::size_t changed = 0;
             const std::size_t end = std::min(start + kBatch, overdue->size());
             SqliteLanes lanes(db_, lane_epochs);
+            for (int lane : lanes_with_any) {
+                if (!lanes.holds_lane(lane)) throw_lease_lost("lane", lane);
+            }
             auto update = db_.query(
                 "UPDATE deliveries SET due_at = ?1 WHERE rowid = ?2 AND due_at = ?3 AND state IN ('queued', "
-                "'retrying') RETURNING webhook_id");
+                "'retrying')");
             for (std::size_t index = start; index < end; index++) {
                 const auto& [due_at, rowid] = (*overdue)[index];
                 update.bind_all(now + spread_ms * static_cast<std::int64_t>(index) / total, rowid, due_at);
-                while (update.step()) {
-                    changed++;
-                    if (!lanes.holds(update.view(0))) throw_lease_lost("lane", lane_of(update.view(0)));
-                }
+                update.run();
                 update.rewind();
+                changed += static_cast<std::size_t>(db_.changes());
             }
             return changed;
         });

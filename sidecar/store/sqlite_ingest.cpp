@@ -192,7 +192,8 @@ class SqlitePersist {
                     lane_of(match.webhook_id), is_ordered ? event.ordering_key : std::string_view(), position.shard,
                     static_cast<std::int64_t>(position.ms), static_cast<std::int64_t>(position.seq), batch_.now,
                     batch_.now, is_ordered && !is_blocked);
-        outcome_.deliveries.push_back({std::string(id), match.webhook_id, index, org.generation, is_claimed});
+        outcome_.deliveries.push_back(
+            {std::move(id), match.webhook_id, index, org.generation, is_claimed, db_.last_insert_rowid()});
     }
 
     // What the matcher cannot digest is the event's fault; that memory has run out is not.

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "common/event_id.h"
 #include "sidecar/base/failpoint.h"
+#include "sidecar/store/id_source.h"
 #include "sidecar/store/sqlite_store.h"
 #include "sidecar/store/system_events.h"
 
@@ -48,12 +48,17 @@ class SqliteResults {
             outcome_.late++;
             return;
         }
-        auto row = db_.query(
+        constexpr const char* kById =
             "SELECT d.rowid, d.state, d.status, d.kind, d.attempts, d.holds_order, d.ordering_key, d.replay_id,"
-            " d.created_at, e.type, e.via, e.id FROM deliveries d JOIN events e ON e.id = d.event_id WHERE d.id = ?",
-            attempt.delivery_id);
+            " d.created_at, d.event_id FROM deliveries d WHERE d.id = ?";
+        constexpr const char* kByRow =
+            "SELECT d.rowid, d.state, d.status, d.kind, d.attempts, d.holds_order, d.ordering_key, d.replay_id,"
+            " d.created_at, d.event_id FROM deliveries d NOT INDEXED WHERE d.rowid = ?2 AND d.id = ?1";
+        auto row = attempt.row != 0 ? db_.query(kByRow, attempt.delivery_id, attempt.row)
+                                    : db_.query(kById, attempt.delivery_id);
         // Purged meanwhile: there is nothing to attach the row to, and the others must be kept.
         if (!row.step()) return;
+        const EventFacts event = event_of(attempt, row.view(9));
         insert_attempt(attempt);
         const std::string_view state = row.view(1);
         if (state == "success" || state == "dead" || state == "cancelled") return;
@@ -66,12 +71,11 @@ class SqliteResults {
             outcome_.released +=
                 store_.release_order(row.number(0), attempt.webhook_id, row.view(6), attempt.finished_at);
         }
-        count(attempt, row, outcome);
-        const bool is_operational = row.view(10) == kViaSystem;
+        const bool is_operational = event.via == kViaSystem;
+        count(attempt, row, outcome, event.type, is_operational);
         if (attempt.outcome == AttemptOutcome::kDead && !is_operational && row.view(3) != "test") {
             store_.add_system_event(attempt.org, kDeliveryExhaustedType,
-                                    delivery_exhausted_payload(attempt, row.view(11), row.view(9)),
-                                    attempt.finished_at);
+                                    delivery_exhausted_payload(attempt, row.view(9), event.type), attempt.finished_at);
         }
         if (!attempt.disable_webhook_reason.empty()) {
             store_.disable_webhook(attempt.webhook_id, attempt.disable_webhook_reason, attempt.finished_at,
@@ -86,6 +90,19 @@ class SqliteResults {
     }
 
  private:
+    struct EventFacts {
+        std::string_view type, via;
+    };
+    // Valid until the next call.
+    EventFacts event_of(const AttemptRecord& attempt, std::string_view event_id) {
+        if (!attempt.event_type.empty()) return {attempt.event_type, attempt.event_via};
+        auto row = db_.query("SELECT type, via FROM events WHERE id = ?", event_id);
+        row.step();
+        type_ = row.text(0);
+        via_ = row.text(1);
+        return {type_, via_};
+    }
+
     struct Counted {
         std::int64_t total = 0, failed = 0, responses = 0, response_ms_sum = 0;
         std::optional<std::int64_t> last_response_ms;
@@ -98,7 +115,7 @@ class SqliteResults {
 
     void insert_attempt(const AttemptRecord& attempt) {
         bool goes_on = attempt.outcome == AttemptOutcome::kRetry || attempt.outcome == AttemptOutcome::kInterrupted;
-        std::string id = uuid7(attempt.finished_at);
+        const std::string id = ids_.next_at(attempt.finished_at);
         db_.execute(
             "INSERT INTO attempts (id, delivery_id, number, outcome, started_at, finished_at, duration_ms, status_code,"
             " error_type, error_message, request_headers, response_headers, response_body, next_attempt_at)"
@@ -110,11 +127,12 @@ class SqliteResults {
     }
 
     // Counters count deliveries, and those of events only.
-    void count(const AttemptRecord& attempt, const SqliteQuery& row, const Outcome& outcome) {
+    void count(const AttemptRecord& attempt, const SqliteQuery& row, const Outcome& outcome,
+               std::string_view event_type, bool is_operational) {
         const std::string_view kind = row.view(3);
         const bool is_finished = outcome.finished > 0;
         if (kind == "event") {
-            Rollup& rollup = rollups_.of(attempt.webhook_id, row.number(8), row.view(9));
+            Rollup& rollup = rollups_.of(attempt.webhook_id, row.number(8), event_type);
             SqliteRollups::move(rollup, row.view(2), outcome.status);
             if (is_finished && attempt.number > 1) rollup.retries++;
             if (is_finished && attempt.status_code > 0) {
@@ -133,7 +151,7 @@ class SqliteResults {
         } else {
             if (!counted.failing_since) counted.failing_since = attempt.finished_at;
             counted.failed_at = std::max(counted.failed_at, attempt.finished_at);
-            counted.raises_event = counted.raises_event || row.view(10) != kViaSystem;
+            counted.raises_event = counted.raises_event || !is_operational;
         }
         if (kind != "event") return;
         if (attempt.status_code > 0) {
@@ -179,6 +197,8 @@ class SqliteResults {
     SqliteConnection& db_;
     SqliteLanes lanes_;
     SqliteRollups rollups_;
+    IdSource ids_{0};
+    std::string type_, via_;
     RecordOutcome outcome_;
     std::unordered_map<std::string_view, Counted> counted_;
 };

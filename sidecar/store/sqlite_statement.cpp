@@ -52,6 +52,13 @@ ErrorCode code_of(int sqlite_code) {
     throw SqliteError({code_of(code), std::move(message)});
 }
 
+// SQLite counts all memory that it takes, behind a mutex that the threads of the process share, for a number that
+// nobody asks for. Only before its first use; where that has been, it counts.
+void configure_once() {
+    static const int kCode = sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+    static_cast<void>(kCode);
+}
+
 }  // namespace
 
 void SqliteQuery::raise(int code) const { raise_error(sqlite3_db_handle(statement_), code); }
@@ -85,6 +92,7 @@ std::string_view SqliteQuery::view(int column) const {
 }
 
 SqliteConnection::SqliteConnection(const std::string& path, bool read_only) {
+    configure_once();
     sqlite3* raw = nullptr;
     int flags = read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE;
     int code = sqlite3_open_v2(path.c_str(), &raw, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
@@ -95,7 +103,8 @@ SqliteConnection::SqliteConnection(const std::string& path, bool read_only) {
     sqlite3_busy_handler(raw, wait_while_busy, nullptr);
     if (!read_only) execute_script("PRAGMA journal_mode = WAL;");
     // FULL makes every commit durable before it is acknowledged to Redis. The checkpoint takes its
-    // time less often than the default, and rewrites each page once for many commits.
+    // time less often than the default, and rewrites each page once for many commits; `serve` makes it elsewhere
+    // (sqlite_checkpoint.h).
     execute_script(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 2000;"
         "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;");
@@ -105,6 +114,13 @@ void SqliteConnection::execute_script(std::string_view sql) {
     std::string text(sql);
     int code = sqlite3_exec(handle_.get(), text.c_str(), nullptr, nullptr, nullptr);
     if (code != SQLITE_OK) raise_error(handle_.get(), code);
+}
+
+bool SqliteConnection::checkpoint() noexcept {
+    int pages = 0;
+    int moved = 0;
+    const int code = sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
+    return code != SQLITE_OK || moved >= pages;
 }
 
 sqlite3_stmt* SqliteConnection::prepared(const char* sql) {

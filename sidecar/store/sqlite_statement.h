@@ -103,7 +103,14 @@ class SqliteConnection {
         query(sql, args...).run();
     }
     void execute_script(std::string_view sql);  // many statements, nothing bound
+    // Called after each commit with the length of the WAL in pages; the automatic checkpoint ends with that.
+    void after_commit(int (*hook)(void*, sqlite3*, const char*, int), void* context) {
+        sqlite3_wal_hook(handle_.get(), hook, context);
+    }
+    // Moves what can be moved into the database without waiting for anybody. True: nothing was left, or it failed.
+    bool checkpoint() noexcept;
     [[nodiscard]] std::int64_t changes() const { return sqlite3_changes64(handle_.get()); }
+    [[nodiscard]] std::int64_t last_insert_rowid() const { return sqlite3_last_insert_rowid(handle_.get()); }
     [[nodiscard]] bool in_transaction() const { return sqlite3_get_autocommit(handle_.get()) == 0; }
 
  private:

@@ -67,6 +67,7 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options) {
         auto store = std::make_unique<SqliteStore>(path, options.read_only, std::move(*secrets), std::move(lock));
         auto key_fits = store->check_master_key();
         if (!key_fits) return tl::unexpected<Error>(key_fits.error());
+        if (options.exclusive) store->checkpoint_beside(path);
         return std::unique_ptr<Store>(std::move(store));
     } catch (const SqliteError& failure) {
         return tl::unexpected<Error>(failure.error);

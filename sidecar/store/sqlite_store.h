@@ -8,6 +8,7 @@
 #pragma once
 
 #include <new>
+#include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
@@ -15,6 +16,7 @@
 #include "sidecar/store/migrations.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
+#include "sidecar/store/sqlite_checkpoint.h"
 #include "sidecar/store/sqlite_parts.h"
 #include "sidecar/store/sqlite_statement.h"
 #include "sidecar/store/store.h"
@@ -42,6 +44,8 @@ class SqliteStore final : public Store {
     // Throws SqliteError when the file cannot be opened.
     SqliteStore(const std::string& path, bool read_only, SecretBox secrets, FileLock lock);
 
+    // Checkpoints of what this connection commits are made beside it from now on. Throws SqliteError.
+    void checkpoint_beside(const std::string& path) { checkpointer_.emplace(path).follow(db_); }
     // kInvalidArgument when the file's secrets were sealed under a master key that was not given.
     Result<void> check_master_key();
 
@@ -248,6 +252,7 @@ class SqliteStore final : public Store {
     FileLock lock_;
     SecretBox secrets_;
     SqliteConnection db_;
+    std::optional<SqliteCheckpointer> checkpointer_;
     bool is_together_ = false;  // inside of together()
     // How far the present pass of retention has looked: events that must stay are looked at once in a pass.
     struct PurgeCursor {

@@ -106,6 +106,7 @@ struct PersistedDelivery {
     std::size_t event_index = 0;  // into PersistBatch::events
     std::int64_t generation = 0;  // of the organization's subscriptions
     bool claimed = false;         // never of one that waits for another of its ordering key
+    std::int64_t row = 0;         // as in ClaimedDelivery
 };
 
 struct PersistOutcome {
@@ -125,6 +126,8 @@ struct ClaimedDelivery {
     int attempts = 0;  // finished so far, interrupted ones left out
     // At which its lane was held when it was claimed. Set by who claims, not by the store, which was told.
     std::int64_t lane_epoch = 0;
+    // Where the store finds it again: a hint for AttemptRecord, of the store's own kind. 0: none.
+    std::int64_t row = 0;
 };
 
 enum class AttemptOutcome : std::uint8_t { kSuccess, kRetry, kDead, kCancelled, kInterrupted };
@@ -146,6 +149,9 @@ struct AttemptRecord {
     // Of the claim; not kept. Who records names it in `lane_epochs`, so that a result is late even when its lane has
     // come back to us meanwhile.
     std::int64_t lane_epoch = 0;
+    // What who sent it knows already; the store looks for itself where they are empty or 0. Not kept.
+    std::int64_t row = 0;
+    std::string event_type{}, event_via{};
 };
 
 // What is due, and may be sent by this instance.
