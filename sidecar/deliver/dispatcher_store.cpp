@@ -41,6 +41,9 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
             }
             continue;
         }
+        if (const auto step = clock.step(wall_clock_ms(), gate_now_ms())) {
+            co_await mend_times(*step);
+        }
         if (writing->records.empty()) {
             writing->records = std::exchange(results, {});
             writing->written = 0;
@@ -62,12 +65,16 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
         if (!outcome) {
             spdlog::warn("delivery.store_failed unwritten={} retry_ms={} error=\"{}\"", unwritten(), backoff.count(),
                          outcome.error().message);
+            if (counters.refused_since_ms == 0) {
+                counters.refused_since_ms = steady_clock_ms();
+            }
             next_poll = steady_clock::now() + backoff;
             co_await pause(backoff);
             backoff = std::min(backoff * 2, kBackoffMax);
             continue;
         }
         backoff = kBackoffMin;
+        counters.refused_since_ms = 0;
         if (outcome->late > 0) {
             counters.late += outcome->late;
             spdlog::warn("delivery.late results={} action=left_to_the_new_owner", outcome->late);
@@ -84,6 +91,17 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
             lanes.forget_idle(wall_clock_ms() - kLaneIdleMs, gate_now_ms(),
                               [this](const std::string& webhook_id) { quota->forget(webhook_id); });
         }
+    }
+}
+
+// Before anything is claimed by the new time. When it fails, what waits does so until its time as it stands.
+asio::awaitable<void> Dispatcher::Impl::mend_times(TimeMs step) {
+    MendTimes mend{ready};
+    auto mended = co_await db.run(std::move(mend));
+    if (mended) {
+        spdlog::warn("delivery.clock_stepped ms={} deliveries={} action=times_spread", step, *mended);
+    } else {
+        spdlog::error("delivery.clock_stepped ms={} error=\"{}\"", step, mended.error().message);
     }
 }
 

@@ -54,7 +54,7 @@ class SqliteResults {
             attempt.delivery_id);
         // Purged meanwhile: there is nothing to attach the row to, and the others must be kept.
         if (!row.step()) return;
-        insert_attempt(attempt);
+        if (attempt.is_kept) insert_attempt(attempt);
         const std::string_view state = row.view(1);
         if (state == "success" || state == "dead" || state == "cancelled") return;
         const Outcome outcome = result_of(attempt, row.number(4), row.view(2));
