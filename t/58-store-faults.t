@@ -44,9 +44,9 @@ sub mark_log ()  { $log_at = length $sidecar->process->log_text }
 sub is_held_back ($name, $error) {
     $t->wait_for("$name: the store to refuse", sub { log_since() =~ /$error/ }, 30);
     my ($before, $rss, $accepted) = (stored(), resident_kib(), $road->accepted_count);
-    $t->wait_for("$name: events published meanwhile", sub { $road->accepted_count >= $accepted + 200 }, 30);
+    $t->wait_for("$name: events published meanwhile", sub { $road->accepted_count >= $accepted + 100 }, 30);
     is stored(), $before, "$name: nothing is stored meanwhile";
-    cmp_ok $redis->event_count, '>=', 200, "$name: what was answered 201 waits in Redis";
+    cmp_ok $redis->event_count, '>=', 100, "$name: what was answered 201 waits in Redis";
     cmp_ok resident_kib() - $rss, '<', 16 * 1024, "$name: memory does not grow";
 }
 sub goes_on ($name) {
@@ -115,7 +115,7 @@ $t->wait_for_port($sidecar->port, $sidecar->process);
 $t->wait_for('a first batch', sub { $sidecar->process->log_text =~ /event=ingest\.batch/ });
 my $rss = resident_kib();
 my $received = $road->received_count;
-$t->wait_for('deliveries by a slow disk', sub { $road->received_count >= $received + 120 }, 30);
+$t->wait_for('deliveries by a slow disk', sub { $road->received_count >= $received + 80 }, 30);
 cmp_ok resident_kib() - $rss, '<', 32 * 1024, 'slow: memory stays bounded';
 is health()->[0], 200, 'slow: /health is good all the same' or diag health()->[1];
 is $sidecar->process->stop, undef, 'slow: it stops in time';
