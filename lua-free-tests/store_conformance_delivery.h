@@ -105,6 +105,44 @@ inline void test_attempt_of_unknown_delivery_spares_the_others(void** state) {
     assert_int_equal(world.store->webhook_stats("org-a", "wh-1")->total, 1);
 }
 
+inline void test_attempt_without_its_row_changes_its_delivery(void** state) {
+    World& world = world_of(state);
+    OneDelivery one(world);
+    AttemptRecord attempt = world.attempt(one.delivery, AttemptOutcome::kSuccess);
+    attempt.is_kept = false;
+    assert_int_equal(record(world, attempt), kOk);
+    assert_true(world.state_of(one.event.id) == "success/success");
+    assert_true(world.store->attempts_of_delivery("org-a", one.delivery.delivery_id)->empty());
+    assert_int_equal(world.store->webhook_stats("org-a", "wh-1")->success, 1);
+}
+
+// What waits for its retry follows its webhook: it stays while that is disabled, goes on when it is enabled again, with
+// the new configuration, and is cancelled with it.
+inline void test_retry_pending_follows_its_webhook(void** state) {
+    World& world = world_of(state);
+    OneDelivery one(world);
+    World::require(record(world, world.attempt(one.delivery, AttemptOutcome::kRetry)) == kOk);
+    World::require(world.store->set_webhook_active("org-a", "wh-1", false, "by hand", kNow + 1).has_value());
+    assert_true(world.state_of(one.event.id) == "retrying/failed");
+    assert_true(world.claim(kNow + 60'000, 10, 10).empty());
+    assert_false(world.store->next_due_at(world.owned->lane_epochs)->has_value());
+    Webhook change = *world.store->get_webhook("org-a", "wh-1");
+    change.url = "https://example.org/elsewhere";
+    change.is_active = true;
+    World::require(world.store->update_webhook(change, std::nullopt).has_value());
+    World::require(
+        world.store->add_webhook_secret("org-a", "wh-1", {"rotated", kNow + 2, std::nullopt}, kNow + 3).has_value());
+    auto claimed = world.claim(kNow + 60'000, 10, 10);
+    assert_true(claimed.size() == 1 && claimed[0].attempts == 1);
+    auto target = world.store->delivery_target("wh-1");
+    assert_true(target->webhook.url == change.url && target->webhook.secrets.front().key_bytes == "rotated");
+    assert_true(target->generation > claimed[0].generation);  // by which the dispatcher learns of it
+    World::require(record(world, world.attempt(one.delivery, AttemptOutcome::kRetry, 2)) == kOk);
+    World::require(world.store->delete_webhook("org-a", "wh-1", kNow + 4).has_value());
+    assert_true(world.state_of(one.event.id) == "cancelled/cancelled");
+    assert_true(world.claim(kNow + 1'000'000, 10, 10).empty());
+}
+
 inline void test_attempt_disables_the_webhook_once(void** state) {
     World& world = world_of(state);
     OneDelivery one(world);
@@ -281,6 +319,8 @@ inline std::vector<CMUnitTest> delivery_tests() {
         WORLD_TEST(test_attempt_cancelled_counts_nothing),
         WORLD_TEST(test_attempt_of_finished_delivery_keeps_only_its_row),
         WORLD_TEST(test_attempt_of_unknown_delivery_spares_the_others),
+        WORLD_TEST(test_attempt_without_its_row_changes_its_delivery),
+        WORLD_TEST(test_retry_pending_follows_its_webhook),
         WORLD_TEST(test_attempt_disables_the_webhook_once),
         WORLD_TEST(test_delete_webhook_cancels_waiting_and_in_flight),
         WORLD_TEST(test_summary_averages_rates_and_counts_events_once),

@@ -90,6 +90,39 @@ inline void test_spread_overdue_is_even_and_spares_the_young(void** state) {
     }
 }
 
+// An hour ahead, then set back: what was written meanwhile waits as long as it was to wait, not an hour more.
+inline void test_times_set_by_a_clock_ahead_are_mended(void** state) {
+    constexpr TimeMs kHour = 3'600'000;
+    World& world = world_of(state);
+    world.add_webhook("wh-1");
+    auto before = world.persist({{.org = "org-a"}}, true, nullptr, kNow);
+    auto ahead = world.persist({{.org = "org-a"}, {.org = "org-a"}}, true, nullptr, kNow + kHour);
+    World::require(before.has_value() && ahead.has_value() && ahead->deliveries.size() == 2);
+    auto fail_at = [&](const PersistedDelivery& delivery, TimeMs at, TimeMs delay) {
+        AttemptRecord attempt = world.attempt(delivery, AttemptOutcome::kRetry);
+        attempt.finished_at = at;
+        attempt.next_attempt_at = at + delay;
+        World::require(record(world, attempt) == kOk);
+    };
+    fail_at(before->deliveries[0], kNow, 2 * kHour);
+    fail_at(ahead->deliveries[0], kNow + kHour, 30'000);
+    World::require(world.store
+                       ->record_attempts(std::vector{world.attempt(ahead->deliveries[1], AttemptOutcome::kSuccess)},
+                                         world.owned->lane_epochs)
+                       .has_value());
+    World::require(world.persist({{.org = "org-a"}}, false, nullptr, kNow + kHour).has_value());  // queued
+    const int other_lane = (lane_of("wh-1") + 1) % kLanes;
+    assert_int_equal(*world.store->spread_overdue({&other_lane, 1}, world.owned->lane_epochs, kNow, 1000, 60'000), 0);
+    assert_int_equal(*world.store->spread_overdue(every_lane(), world.owned->lane_epochs, kNow, 1000, 60'000), 2);
+    assert_int_equal(world.claim(kNow, 10, 10).size(), 1);  // the queued one
+    assert_true(world.claim(kNow + 29'999, 10, 10).empty());
+    auto claimed = world.claim(kNow + 30'000, 10, 10);
+    assert_true(claimed.size() == 1 && claimed[0].delivery_id == ahead->deliveries[0].delivery_id);
+    assert_true(world.claim(kNow + 2 * kHour - 1, 10, 10).empty());  // a long delay is no clock ahead
+    assert_int_equal(world.claim(kNow + 2 * kHour, 10, 10).size(), 1);
+    assert_int_equal(*world.store->spread_overdue(every_lane(), world.owned->lane_epochs, kNow, 1000, 60'000), 0);
+}
+
 inline std::vector<CMUnitTest> lane_tests() {
     return {
         WORLD_TEST(test_lane_late_result_is_counted_and_not_written),
@@ -97,6 +130,7 @@ inline std::vector<CMUnitTest> lane_tests() {
         WORLD_TEST(test_lane_that_is_not_ours_is_persisted_unclaimed),
         WORLD_TEST(test_lane_recovery_is_of_the_lanes_named),
         WORLD_TEST(test_spread_overdue_is_even_and_spares_the_young),
+        WORLD_TEST(test_times_set_by_a_clock_ahead_are_mended),
     };
 }
 

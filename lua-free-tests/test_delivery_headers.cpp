@@ -67,6 +67,8 @@ void test_build_delivery_headers_signed_by_every_valid_secret(void**) {
     assert_true(headers.redacted.find(R"("X-Tenant":"***")") != std::string::npos);
     assert_true(headers.redacted.find("seven") == std::string::npos);
     assert_true(headers.redacted.find(R"("webhook-id":")") != std::string::npos);
+    // A signature is good for minutes: none is kept.
+    assert_true(headers.redacted.find(R"("webhook-signature":"***","X-Webhook-Signature":"***")") != std::string::npos);
 }
 
 void test_build_delivery_headers_nothing_is_injected(void**) {
@@ -200,6 +202,10 @@ void test_build_delivery_headers_styles(void**) {
         DeliveryHeaders headers =
             build_delivery_headers({event, webhook, make_signing_keys(webhook), "dlv_1", "{}", "Headgate", kNow});
         assert_true(headers.redacted.find("whsec_") == std::string::npos);
+        for (const std::string& mac : {mac_of(newest, "{}"), mac_of(newest, "1700000000.{}")}) {
+            assert_true(headers.redacted.find(mac) == std::string::npos);
+        }
+        assert_true(headers.redacted.find("v1,") == std::string::npos);
         return lines_of(headers);
     };
     const std::string stripe = lines("stripe");

@@ -115,6 +115,143 @@ void test_refused_lengths_are_not_caught_up(void**) {
     assert_true(after);
 }
 
+// Persisted and acknowledged by somebody who ended before the entry was deleted: it is not read again, and nobody waits
+// for it.
+void test_acknowledged_but_not_deleted_is_done(void**) {
+    std::size_t events = 0, missing = 1;
+    long long left = 0;
+    std::uint64_t duplicates = 1;
+    bool is_persisted = false, is_caught_up = false, is_caught_up_again = false;
+    {
+        Pipeline pipeline(1);
+        const std::string key = stream_key(kPrefix, 0);
+        SampleEvent event{.org = "org-a"};
+        pipeline.publish(event, 0);
+        pipeline.start();
+        pipeline.run_until_empty();
+        pipeline.stop();
+        auto again = pipeline.redis.command(pipeline.entry(event, 0));
+        const std::string id = again->str;
+        pipeline.redis.command({"XREADGROUP", "GROUP", "headgate", "owner", "STREAMS", key, ">"});
+        World::require(pipeline.redis.number({"XACK", key, "headgate", id}) == 1);
+        pipeline.start();
+        is_caught_up = run_awaitable(pipeline.io, pipeline.ingest->wait_until_caught_up(milliseconds(10'000)));
+        pipeline.publish_many(3);
+        is_persisted = run_until(pipeline.io, [&] { return pipeline.events() == 4; });
+        is_caught_up_again = run_awaitable(pipeline.io, pipeline.ingest->wait_until_caught_up(milliseconds(10'000)));
+        run_until(pipeline.io, [&] { return pipeline.left() == 1; });
+        left = pipeline.left();
+        events = pipeline.events();
+        missing = pipeline.missing();
+        duplicates = pipeline.counters().duplicates;
+    }
+    assert_true(is_persisted && is_caught_up && is_caught_up_again);
+    assert_int_equal(events, 4);
+    assert_int_equal(missing, 0);
+    assert_int_equal(duplicates, 0);
+    assert_int_equal(left, 1);
+}
+
+// A batch is acknowledged twice when the first answer was lost: the second finds nothing, and that is no error.
+void test_acknowledged_twice_is_no_error(void**) {
+    std::size_t events = 0;
+    long long pending = 1;
+    bool is_done = false;
+    {
+        Pipeline pipeline(1);
+        const std::string key = stream_key(kPrefix, 0);
+        pipeline.redis.command({"ACL", "SETUSER", "default", "-exec"});  // the ways of acknowledging are closed
+        pipeline.start();
+        pipeline.publish_many(5);
+        run_until(pipeline.io, [&] { return pipeline.events() == 5; });
+        auto entries = pipeline.redis.command({"XRANGE", key, "-", "+"});
+        for (std::size_t i = 0; i < entries->elements; i++) {
+            const std::string id = entries->element[i]->element[0]->str;
+            pipeline.redis.command({"XACK", key, "headgate", id});
+            pipeline.redis.command({"XDEL", key, id});
+        }
+        pipeline.redis.command({"ACL", "SETUSER", "default", "+exec"});
+        pipeline.publish_many(5);
+        is_done = run_until(pipeline.io, [&] { return pipeline.events() == 10 && pipeline.left() == 0; });
+        events = pipeline.events();
+        pending = pipeline.pending();
+    }
+    assert_true(is_done);
+    assert_int_equal(events, 10);
+    assert_int_equal(pending, 0);
+}
+
+// The stream is deleted under the read that waits for it, and again while nothing waits.
+void test_stream_gone_is_made_again(void**) {
+    std::size_t missing = 1, events = 0;
+    bool is_empty = false;
+    {
+        Pipeline pipeline(2);
+        pipeline.start();
+        for (int round = 0; round < 3; round++) {
+            pipeline.publish_many(10);
+            pipeline.run_until_empty();
+            for (int shard = 0; shard < 2; shard++) pipeline.redis.command({"DEL", stream_key(kPrefix, shard)});
+        }
+        pipeline.publish_many(10);
+        is_empty = pipeline.run_until_empty();
+        missing = pipeline.missing();
+        events = pipeline.events();
+    }
+    assert_true(is_empty);
+    assert_int_equal(missing, 0);
+    assert_int_equal(events, 40);
+}
+
+// An older Redis gives its entries again, under the same ids or others: they are known.
+void test_entries_of_an_older_redis_are_known(void**) {
+    std::size_t events = 0;
+    std::uint64_t duplicates = 0;
+    bool is_empty = false;
+    {
+        Pipeline pipeline(2);
+        std::vector<SampleEvent> old(6, SampleEvent{.org = "org-a"});
+        for (std::size_t i = 0; i < old.size(); i++) {
+            old[i].id = uuid7(kNow + static_cast<TimeMs>(i));
+            pipeline.publish(old[i], static_cast<int>(i % 2));
+        }
+        pipeline.start();
+        pipeline.run_until_empty();
+        pipeline.redis.command({"FLUSHALL"});
+        // One shard's entries came back into the other one: their slot was elsewhere when the snapshot was made.
+        for (std::size_t i = 0; i < old.size(); i++) pipeline.publish(old[i], 0);
+        pipeline.publish_many(4);
+        is_empty = pipeline.run_until_empty();
+        events = pipeline.events();
+        duplicates = pipeline.counters().duplicates;
+    }
+    assert_true(is_empty);
+    assert_int_equal(events, 10);
+    assert_int_equal(duplicates, 6);
+}
+
+// A batch that the store refuses is told of, until it is taken: /health reads it there.
+void test_refused_batches_are_told_of_until_they_are_taken(void**) {
+    std::int64_t before = 1, during = 0, after = 1;
+    bool is_empty = false;
+    {
+        Pipeline pipeline(1);
+        pipeline.matcher.failures = 1'000'000;
+        pipeline.start();
+        before = pipeline.counters().refused_since_ms;
+        pipeline.publish_many(3);
+        run_until(pipeline.io, [&] { return pipeline.counters().persist_errors >= 2; });
+        during = pipeline.counters().refused_since_ms;
+        pipeline.matcher.failures = 0;
+        is_empty = pipeline.run_until_empty();
+        after = pipeline.counters().refused_since_ms;
+    }
+    assert_true(is_empty);
+    assert_int_equal(before, 0);
+    assert_true(during > 0);
+    assert_int_equal(after, 0);
+}
+
 }  // namespace
 
 int main() {
@@ -124,6 +261,11 @@ int main() {
         cmocka_unit_test(test_unexplained_failure_that_stays_costs_only_its_own_events),
         cmocka_unit_test(test_refused_reads_are_no_answer),
         cmocka_unit_test(test_refused_lengths_are_not_caught_up),
+        cmocka_unit_test(test_acknowledged_but_not_deleted_is_done),
+        cmocka_unit_test(test_acknowledged_twice_is_no_error),
+        cmocka_unit_test(test_stream_gone_is_made_again),
+        cmocka_unit_test(test_entries_of_an_older_redis_are_known),
+        cmocka_unit_test(test_refused_batches_are_told_of_until_they_are_taken),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -119,6 +119,27 @@ void test_init_overwrites_nothing(void**) {
     assert_false(wrote_more);
 }
 
+// There are no default credentials: whatever is secret is another one in each installation.
+void test_init_makes_other_secrets_each_time(void**) {
+    int same = 0, read = 0;
+    bool has_open_user = true;
+    {
+        Directory first, second;
+        for (const auto& directory : {first.path, second.path}) {
+            if (run({"--json", "init", "--dir", directory + "/hg", "--org", "acme"}) != 0) same++;
+        }
+        for (const char* name : {"pepper", "token.key", "master.key", "users.acl"}) {
+            const std::string text = text_of(first.path + "/hg/" + name);
+            read += text.size() > 40 ? 1 : 0;
+            same += text == text_of(second.path + "/hg/" + name) ? 1 : 0;
+        }
+        has_open_user = count(text_of(first.path + "/hg/users.acl"), "nopass") > 0;
+    }
+    assert_int_equal(read, 4);
+    assert_int_equal(same, 0);
+    assert_false(has_open_user);
+}
+
 void test_init_that_fails_leaves_nothing(void**) {
     int code = -1;
     bool is_left = true;
@@ -147,6 +168,7 @@ int main() {
         cmocka_unit_test(test_init_writes_every_file_for_its_owner_only),
         cmocka_unit_test(test_init_makes_an_account_that_the_store_knows),
         cmocka_unit_test(test_init_overwrites_nothing),
+        cmocka_unit_test(test_init_makes_other_secrets_each_time),
         cmocka_unit_test(test_init_that_fails_leaves_nothing),
         cmocka_unit_test(test_command_line_exit_codes_and_option_places),
     };

@@ -256,9 +256,10 @@ ResultBatch batch_of(int records) {
 // A record that the store refuses for good keeps none of the others from being written, and none is written twice.
 void test_write_results_culprits_are_isolated(void**) {
     std::vector<std::string> written;
+    int rows = 0;
     const RecordAttempts record = [&](std::span<const AttemptRecord> records) -> Result<headgate::RecordOutcome> {
         for (const AttemptRecord& each : records) {
-            const bool is_hopeless = each.delivery_id == "37";
+            const bool is_hopeless = each.delivery_id == "37" || (each.delivery_id == "50" && each.is_kept);
             const bool is_too_much = each.delivery_id == "63" && !each.response_body.empty();
             if (is_hopeless || is_too_much) {
                 return headgate::fail(ErrorCode::kInternal, "refused");
@@ -266,6 +267,7 @@ void test_write_results_culprits_are_isolated(void**) {
         }
         for (const AttemptRecord& each : records) {
             written.push_back(each.delivery_id);
+            rows += each.is_kept ? 1 : 0;
         }
         return headgate::RecordOutcome{};
     };
@@ -273,6 +275,7 @@ void test_write_results_culprits_are_isolated(void**) {
     assert_true(write_results(record, batch).has_value());
     assert_int_equal(batch.written, 100);
     assert_int_equal(written.size(), 99);
+    assert_int_equal(rows, 98);  // the row of one is refused: its delivery is written all the same
     int expected = 0;
     for (const std::string& id : written) {
         expected += expected == 37 ? 1 : 0;

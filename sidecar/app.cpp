@@ -273,6 +273,10 @@ struct App::Impl {
         vitals.retried = sent.retried;
         vitals.dead = sent.dead;
         vitals.in_flight = sent.in_flight;
+        for (std::int64_t since_ms : {ingested.refused_since_ms, sent.refused_since_ms.load()}) {
+            if (since_ms != 0)
+                vitals.store_refusing_ms = std::max(vitals.store_refusing_ms, steady_clock_ms() - since_ms);
+        }
         if (const OwnedParts& owned = *ownership->owned(); owned.is_valid()) {
             vitals.shards = static_cast<int>(count(owned.shard_epochs));
             vitals.lanes = static_cast<int>(count(owned.lane_epochs));

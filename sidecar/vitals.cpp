@@ -40,9 +40,15 @@ HealthReport health_report(const Vitals& vitals) {
     add_check(report, "redis", vitals.redis_silent_ms < kSilenceMsMax, "silent_ms",
               std::to_string(vitals.redis_silent_ms),
               too_long("Redis has been silent for", vitals.redis_silent_ms, kSilenceMsMax));
-    add_check(report, "store", vitals.store_silent_ms < kSilenceMsMax, "silent_ms",
-              std::to_string(vitals.store_silent_ms),
-              too_long("the store could not be read and written for", vitals.store_silent_ms, kSilenceMsMax));
+    // A full disk still answers who asks whether it could be written to.
+    if (vitals.store_silent_ms < kSilenceMsMax && vitals.store_refusing_ms >= kSilenceMsMax) {
+        add_check(report, "store", false, "refusing_ms", std::to_string(vitals.store_refusing_ms),
+                  too_long("the store has refused events or results for", vitals.store_refusing_ms, kSilenceMsMax));
+    } else {
+        add_check(report, "store", vitals.store_silent_ms < kSilenceMsMax, "silent_ms",
+                  std::to_string(vitals.store_silent_ms),
+                  too_long("the store could not be read and written for", vitals.store_silent_ms, kSilenceMsMax));
+    }
     add_check(report, "projection", vitals.is_projected, "projected", vitals.is_projected ? "true" : "false",
               "keys and revocations have not been projected to Redis yet");
     add_check(

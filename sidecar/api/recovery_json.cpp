@@ -42,8 +42,8 @@ json::value headers_json(const std::string& text) {
     return headers;
 }
 
-// Values of the webhook's own headers are masked where they are kept. A signature is good for a few minutes: who may read
-// deliveries may not send them.
+// Values of the webhook's own headers and signatures are masked where they are kept; attempts of earlier versions hold
+// signatures in the clear.
 json::value request_headers_json(const std::string& text) {
     auto headers = headers_json(text);
     for (auto& header : headers.get_object()) {

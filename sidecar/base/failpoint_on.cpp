@@ -1,11 +1,14 @@
-// The failpoints of a test build. HEADGATE_FAILPOINT=<name>[:<nth>][=kill|stop][,…] : at its nth hit (the first unless
-// said) a place raises SIGKILL, or SIGSTOP: then the test changes what it wants to change meanwhile, and sends SIGCONT
-// or SIGKILL. Each place of the list acts once.
+// The failpoints of a test build. HEADGATE_FAILPOINT=<name>[:<nth>][=kill|stop|sleep<ms>][,…] : at its nth hit (the
+// first unless said) a place raises SIGKILL, or SIGSTOP: then the test changes what it wants to change meanwhile, and
+// sends SIGCONT or SIGKILL. Each place of the list acts once; but one that sleeps, as a slow disk does, from its nth
+// hit on.
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <string_view>
+#include <thread>
 
 #include "sidecar/base/failpoint.h"
 
@@ -26,12 +29,18 @@ void failpoint(const char* name) noexcept {
         std::string_view one = list.substr(0, list.find(','));
         list.remove_prefix(one.size() < list.size() ? one.size() + 1 : list.size());
         const std::size_t action_at = one.find('=');
-        const bool stops = action_at != std::string_view::npos && one.substr(action_at + 1) == "stop";
+        const std::string_view action = action_at == std::string_view::npos ? "" : one.substr(action_at + 1);
         one = one.substr(0, action_at);
         const std::size_t colon = one.find(':');
         if (one.substr(0, colon) != name) continue;
         const long nth = colon == std::string_view::npos ? 1 : std::atol(one.data() + colon + 1);
-        if (++hits[place] == nth) std::raise(stops ? SIGSTOP : SIGKILL);
+        const long hit = ++hits[place];
+        if (action.starts_with("sleep")) {
+            const std::chrono::milliseconds pause(std::atol(action.data() + 5));
+            if (hit >= nth) std::this_thread::sleep_for(pause);
+        } else if (hit == nth) {
+            std::raise(action == "stop" ? SIGSTOP : SIGKILL);
+        }
     }
 }
 

@@ -103,6 +103,7 @@ class HeaderWriter {
             record(name, value);
         }
     }
+    // The webhook's own, and signatures: good for a few minutes, and whoever reads the record may not send them.
     void add_masked(std::string_view name, std::string_view value) {
         headers_.lines.add(name, value);
         record(name, "***");
@@ -131,7 +132,7 @@ void add_stripe_header(const DeliveryHeadersInput& input, const std::vector<cons
             header += ",v1=" + hex_encode(key->style->sign(seconds, ".", input.body));
         }
     }
-    writer.add("Stripe-Signature", header);
+    writer.add_masked("Stripe-Signature", header);
 }
 
 // The headers of signature_style_is_valid()'s table. Nothing is sent that is not signed.
@@ -147,11 +148,12 @@ void add_style_headers(const DeliveryHeadersInput& input, const std::vector<cons
     }
     const Sha256Digest mac = valid.front()->style->sign(input.body);
     if (style == "github") {
-        writer.add("X-Hub-Signature-256", "sha256=" + hex_encode(mac));
+        writer.add_masked("X-Hub-Signature-256", "sha256=" + hex_encode(mac));
         writer.add("X-GitHub-Event", input.event.type);
         writer.add("X-GitHub-Delivery", input.event.id);
     } else if (style == "shopify") {
-        writer.add("X-Shopify-Hmac-Sha256", base64_encode({reinterpret_cast<const char*>(mac.data()), mac.size()}));
+        writer.add_masked("X-Shopify-Hmac-Sha256",
+                          base64_encode({reinterpret_cast<const char*>(mac.data()), mac.size()}));
         writer.add("X-Shopify-Topic", input.event.type);
         writer.add("X-Shopify-Webhook-Id", input.delivery_id);
         writer.add("X-Shopify-Event-Id", input.event.id);
@@ -227,10 +229,10 @@ DeliveryHeaders build_delivery_headers(const DeliveryHeadersInput& input) {
     writer.add("webhook-id", input.event.id);
     writer.add("webhook-timestamp", std::to_string(seconds));
     if (!signatures.empty()) {
-        writer.add("webhook-signature", signatures);
+        writer.add_masked("webhook-signature", signatures);
     }
     if (!valid.empty()) {
-        writer.add("X-Webhook-Signature", sign_sha256_hex(valid.front()->hmac, input.body));
+        writer.add_masked("X-Webhook-Signature", sign_sha256_hex(valid.front()->hmac, input.body));
     }
     writer.add("X-Webhook-Event", input.event.type);
     writer.add("X-Webhook-Delivery", input.delivery_id);

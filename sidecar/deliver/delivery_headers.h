@@ -1,5 +1,5 @@
 // The headers of a delivery: ours, the signatures, and the webhook's own; with the copy for the
-// attempt's record, in which the webhook's own values are masked. Pure. Next file: http_client.h.
+// attempt's record, in which the webhook's own values and the signatures are masked. Pure. Next file: http_client.h.
 #pragma once
 
 #include <cstdint>

@@ -39,6 +39,7 @@ struct DispatcherCounters {
     std::atomic<std::uint64_t> delivered{0}, failed{0}, retried{0}, dead{0}, attempts{0}, blocked{0};
     std::atomic<std::uint64_t> late{0};  // results that were not written: their lane had changed hands
     std::atomic<std::int64_t> in_flight{0}, in_memory{0};
+    std::atomic<std::int64_t> refused_since_ms{0};  // of the visits to the store, as of IngestCounters
     // Publish-to-2xx latency of the last delivery, ms.
     std::atomic<std::int64_t> last_latency_ms{0};
 };

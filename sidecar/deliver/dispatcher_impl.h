@@ -21,6 +21,7 @@
 #include <vector>
 
 #include "sidecar/deliver/attempt.h"
+#include "sidecar/deliver/clock_watch.h"
 #include "sidecar/deliver/dispatcher.h"
 #include "sidecar/deliver/lanes.h"
 #include "sidecar/deliver/memory_quota.h"
@@ -68,6 +69,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     std::minstd_rand random{std::random_device{}()};
     std::mt19937_64 spans = seeded();  // the ids of attempts within their traces
     WakeSignal store_signal, load_signal, recover_signal, gate_signal, stop_signal;
+    ClockWatch clock;
     steady_clock::time_point next_poll = steady_clock::now();
     bool is_running = false;
     bool is_stopping = false;
@@ -107,6 +109,7 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     // Urgent: something waits for its being written, as the next of its ordering key does.
     void keep_result(AttemptRecord attempt, bool is_urgent);
     [[nodiscard]] bool may_wait_for_others() const;
+    asio::awaitable<void> mend_times(TimeMs step);
     asio::awaitable<void> pause(milliseconds duration);
 
     // -- webhooks

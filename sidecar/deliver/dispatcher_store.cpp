@@ -48,6 +48,9 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
             co_await store_signal.wait_until(std::min(next_poll, results_since + kGroupWait));
             continue;
         }
+        if (const auto step = clock.step(wall_clock_ms(), gate_now_ms())) {
+            co_await mend_times(*step);
+        }
         if (writing->records.empty()) {
             writing->records = std::exchange(results, {});
             is_result_urgent = false;
@@ -70,12 +73,16 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
         if (!outcome) {
             spdlog::warn("delivery.store_failed unwritten={} retry_ms={} error=\"{}\"", unwritten(), backoff.count(),
                          outcome.error().message);
+            if (counters.refused_since_ms == 0) {
+                counters.refused_since_ms = steady_clock_ms();
+            }
             next_poll = steady_clock::now() + backoff;
             co_await pause(backoff);
             backoff = std::min(backoff * 2, kBackoffMax);
             continue;
         }
         backoff = kBackoffMin;
+        counters.refused_since_ms = 0;
         if (outcome->late > 0) {
             counters.late += outcome->late;
             spdlog::warn("delivery.late results={} action=left_to_the_new_owner", outcome->late);
@@ -110,6 +117,17 @@ void Dispatcher::Impl::keep_result(AttemptRecord attempt, bool is_urgent) {
     results.push_back(std::move(attempt));
     if (results.size() == 1 || is_result_urgent || !may_wait_for_others()) {
         store_signal.wake();
+    }
+}
+
+// Before anything is claimed by the new time. When it fails, what waits does so until its time as it stands.
+asio::awaitable<void> Dispatcher::Impl::mend_times(TimeMs step) {
+    MendTimes mend{ready};
+    auto mended = co_await db.run(std::move(mend));
+    if (mended) {
+        spdlog::warn("delivery.clock_stepped ms={} deliveries={} action=times_spread", step, *mended);
+    } else {
+        spdlog::error("delivery.clock_stepped ms={} error=\"{}\"", step, mended.error().message);
     }
 }
 

@@ -80,4 +80,18 @@ Result<std::size_t> RecoverLanes::operator()(Store& store) const {
     return recovered;
 }
 
+Result<std::size_t> MendTimes::operator()(Store& store) const {
+    const std::vector<std::int64_t> epochs = ready->epochs();
+    std::vector<int> lanes;
+    for (std::size_t lane = 0; lane < epochs.size(); ++lane) {
+        if (epochs[lane] != 0) {
+            lanes.push_back(static_cast<int>(lane));
+        }
+    }
+    if (lanes.empty()) {
+        return std::size_t{0};
+    }
+    return store.spread_overdue(lanes, epochs, wall_clock_ms(), kOverdueMs, kSpreadMs);
+}
+
 }  // namespace headgate

@@ -40,4 +40,11 @@ struct RecoverLanes {
     Result<std::size_t> operator()(Store& store) const;
 };
 
+// On the DB thread, when the clock was set: the same of the lanes that are ready, but for what is in flight, which is
+// ours. Returns how many times were changed.
+struct MendTimes {
+    std::shared_ptr<ReadyLanes> ready;
+    Result<std::size_t> operator()(Store& store) const;
+};
+
 }  // namespace headgate

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "sidecar/base/failpoint.h"
+#include "sidecar/base/log.h"
 #include "sidecar/deliver/attempt.h"
 #include "sidecar/store/lane.h"
 
@@ -23,9 +24,16 @@ Result<RecordOutcome> write_culprit(const RecordAttempts& record_attempts, const
     bare.request_headers = bare.response_headers = "{}";
     bare.response_body.clear();
     auto written = record_attempts({&bare, 1});
-    if (!written && !error_traits(written.error().code).retryable) {
-        spdlog::error("delivery.record_refused delivery={} webhook={} error=\"{}\"", record.delivery_id,
-                      record.webhook_id, written.error().message);
+    const auto is_refused = [&written] { return !written && !error_traits(written.error().code).retryable; };
+    if (is_refused()) {
+        spdlog::error("delivery.record_refused delivery={} webhook={} error={}", record.delivery_id, record.webhook_id,
+                      log_value(written.error().message));
+        bare.is_kept = false;
+        written = record_attempts({&bare, 1});
+    }
+    if (is_refused()) {
+        spdlog::error("delivery.record_given_up delivery={} webhook={} error={}", record.delivery_id, record.webhook_id,
+                      log_value(written.error().message));
         return RecordOutcome{};
     }
     return written;

@@ -25,8 +25,9 @@ struct ResultBatch {
 [[nodiscard]] bool is_late(const AttemptRecord& record, Epochs epochs) noexcept;
 
 // Writes what is left of the batch. When the store refuses records for good, the batch is halved
-// until only the culprits are left, and those are written without what the network sent; one that is
-// refused even then is logged and given up (the next start finds its delivery in flight). An error
+// until only the culprits are left, and those are written without what the network sent; of one that is
+// refused even then only the delivery is written, without the attempt's row, so that it is neither forgotten nor
+// sent again. If that is refused as well it is given up (the next start finds its delivery in flight). An error
 // is one that may pass: the batch must be kept, and written again.
 using RecordAttempts = std::function<Result<RecordOutcome>(std::span<const AttemptRecord>)>;
 [[nodiscard]] Result<void> write_results(const RecordAttempts& record_attempts, ResultBatch& batch);

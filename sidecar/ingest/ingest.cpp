@@ -307,6 +307,7 @@ struct Ingest::Impl {
             if (claimed + done->unclaimed > 0) sink.accept(std::move(done->claimed), done->unclaimed);
             if (!done->error) {
                 note_persisted(*batch);
+                counters.refused_since_ms = 0;
                 backoff = kBackoffMin;
                 auto taken = std::chrono::duration_cast<milliseconds>(steady_clock::now() - began);
                 spdlog::info(
@@ -321,6 +322,8 @@ struct Ingest::Impl {
             spdlog::error("ingest.persist_failed error={} entries={} retry_ms={}", log_value(done->error->message),
                           batch->entries, backoff.count());
             bool is_lost = done->error->code == ErrorCode::kLeaseLost;
+            if (is_lost) counters.refused_since_ms = 0;
+            if (!is_lost && counters.refused_since_ms == 0) counters.refused_since_ms = steady_clock_ms();
             if (is_lost) failpoint("after_refused_write");
             if (is_lost && options.on_lease_lost) options.on_lease_lost();
             co_await wait_backoff();

@@ -47,6 +47,8 @@ struct IngestCounters {
     std::atomic<std::int64_t> last_redis_reply_ms{0};
     static constexpr std::int64_t kNotAsking = std::int64_t{1} << 60;
     std::atomic<std::int64_t> oldest_undrained_ms{0};  // event time of the oldest entry not yet persisted; 0 = none
+    // steady_clock_ms() of the first of the failures in a row of a batch that is not persisted yet; 0 = none.
+    std::atomic<std::int64_t> refused_since_ms{0};
 };
 
 // What ingest hands on right after the commit, before Redis has acknowledged: deliveries that were

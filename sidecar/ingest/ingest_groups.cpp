@@ -202,6 +202,9 @@ struct IngestGroups::Impl : std::enable_shared_from_this<Impl> {
             std::int64_t undrained = counters.oldest_undrained_ms;
             if (undrained != 0 && (sum.oldest_undrained_ms == 0 || undrained < sum.oldest_undrained_ms))
                 sum.oldest_undrained_ms = undrained;
+            std::int64_t refused = counters.refused_since_ms;
+            if (refused != 0 && (sum.refused_since_ms == 0 || refused < sum.refused_since_ms))
+                sum.refused_since_ms = refused;
         }
         return sum;
     }

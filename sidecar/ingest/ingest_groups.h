@@ -13,6 +13,7 @@ struct IngestTotals {
     std::uint64_t drained = 0, duplicates = 0, quarantined = 0, batches = 0, persist_errors = 0;
     std::int64_t last_redis_reply_ms = IngestCounters::kNotAsking;
     std::int64_t oldest_undrained_ms = 0;
+    std::int64_t refused_since_ms = 0;
 };
 
 class IngestGroups {

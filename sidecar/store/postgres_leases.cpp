@@ -56,6 +56,12 @@ Result<LeaseView> PostgresStore::renew_leases(const LeaseRound& round) {
         db_.send(kRelease, round.owner, std::string_view("shard"), round.released_shards, round.shards);
         db_.send(kRelease, round.owner, std::string_view("lane"), round.released_lanes, round.lanes);
         db_.send("UPDATE leases SET until = $1 WHERE owner = $2", until, round.owner);
+        // The server's clock was set back: who died before would be waited for until the old time comes again. The
+        // living set their own times anew in their next round.
+        for (const char* ahead :
+             {"UPDATE leases SET until = $1 WHERE until > $2", "UPDATE instances SET until = $1 WHERE until > $2"}) {
+            db_.send(ahead, until, until + kClockAheadMs);
+        }
         std::size_t locked = db_.send(kTryTaking);
         std::size_t living = db_.send("SELECT owner FROM instances WHERE until > $1 ORDER BY owner", now);
         std::size_t leases = db_.send(

@@ -137,7 +137,37 @@ Result<std::size_t> PostgresStore::spread_overdue(std::span<const int> lanes, Ep
         if (!written) return tl::unexpected<Error>(written.error());
         spread += *written;
     }
-    return spread;
+    auto mended = mend_times_ahead(sorted, lane_epochs, now);
+    if (!mended) return mended;
+    return spread + *mended;
+}
+
+Result<std::size_t> PostgresStore::mend_times_ahead(const std::vector<int>& lanes, Epochs lane_epochs, TimeMs now) {
+    constexpr std::int64_t kBatch = 5000;
+    std::size_t mended = 0;
+    for (std::int64_t changed = kBatch; changed == kBatch; mended += static_cast<std::size_t>(changed)) {
+        auto written = write([&] {
+            std::vector<bool> held = held_lanes_now(lanes, lane_epochs);
+            PgArray ids = PgArray::texts();
+            for (const auto& [webhook_id, first_due_at] : waiting_webhooks(lane_epochs)) {
+                const int lane = lane_of(webhook_id);
+                if (!std::binary_search(lanes.begin(), lanes.end(), lane)) continue;
+                if (!held[static_cast<std::size_t>(lane)]) {
+                    throw PgError(
+                        {ErrorCode::kLeaseLost, "the lease of lane " + std::to_string(lane) + " is not held"});
+                }
+                ids.add(webhook_id);
+            }
+            return db_.execute(
+                "UPDATE deliveries d SET due_at = $1 + greatest(d.due_at - d.updated_at, 0), updated_at = $1 FROM"
+                " (SELECT id FROM deliveries WHERE state IN ('queued', 'retrying') AND webhook_id = ANY ($2)"
+                "  AND due_at > $3 AND updated_at > $3 ORDER BY id LIMIT $4 FOR UPDATE) n WHERE d.id = n.id",
+                now, ids, now + kClockAheadMs, kBatch);
+        });
+        if (!written) return tl::unexpected<Error>(written.error());
+        changed = *written;
+    }
+    return mended;
 }
 
 }  // namespace headgate

@@ -154,7 +154,7 @@ void PostgresResults::apply(const AttemptRecord& attempt) {
     DeliveryRow& row = deliveries_[attempt.delivery_id];
     // Purged meanwhile: there is nothing to attach the row to, and the others must be kept.
     if (row.event_id.empty()) return;
-    kept_.push_back(&attempt);
+    if (attempt.is_kept) kept_.push_back(&attempt);
     if (row.state == "success" || row.state == "dead" || row.state == "cancelled") return;
     WebhookRow& webhook = webhooks_[attempt.webhook_id];
     const std::string status_before = row.status;

@@ -69,7 +69,7 @@ class PostgresResults {
     std::vector<const AttemptRecord*> attempts_;     // of lanes that are ours
     std::map<std::string, DeliveryRow> deliveries_;  // sorted by id, as they are locked
     std::map<std::string, WebhookRow> webhooks_;     // likewise
-    std::vector<const AttemptRecord*> kept_;         // whose delivery exists
+    std::vector<const AttemptRecord*> kept_;         // whose delivery exists, and whose rows are kept
     struct Released {
         std::string webhook_id, ordering_key;
         TimeMs now = 0;

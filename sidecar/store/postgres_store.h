@@ -243,6 +243,7 @@ class PostgresStore final : public Store {
         int lane = 0;
         std::int64_t epoch = 0;
     };
+    Result<std::size_t> mend_times_ahead(const std::vector<int>& lanes, Epochs lane_epochs, TimeMs now);
     void release_doubtful(Epochs lane_epochs);
     void doubt(std::vector<Doubtful> claimed);
 

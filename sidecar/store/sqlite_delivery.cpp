@@ -177,7 +177,39 @@ Result<std::size_t> SqliteStore::spread_overdue(std::span<const int> parts, Epoc
         if (!written) return tl::unexpected<Error>(written.error());
         spread += *written;
     }
-    return spread;
+    auto mended = mend_times_ahead(parts, lane_epochs, now);
+    if (!mended) return mended;
+    return spread + *mended;
+}
+
+Result<std::size_t> SqliteStore::mend_times_ahead(std::span<const int> parts, Epochs lane_epochs, TimeMs now) {
+    constexpr std::int64_t kBatch = 5000;
+    auto webhooks = read([&] {
+        SqliteLanes lanes(db_, lane_epochs);
+        return waiting_webhooks(lanes);
+    });
+    if (!webhooks) return tl::unexpected<Error>(webhooks.error());
+    std::size_t mended = 0;
+    for (const auto& [webhook_id, first_due_at] : *webhooks) {
+        if (std::find(parts.begin(), parts.end(), lane_of(webhook_id)) == parts.end()) continue;
+        for (std::int64_t changed = kBatch; changed == kBatch; mended += static_cast<std::size_t>(changed)) {
+            auto written = write([&, id = std::string_view(webhook_id)] {
+                SqliteLanes lanes(db_, lane_epochs);
+                if (!lanes.holds(id)) throw_lease_lost("lane", lane_of(id));
+                std::int64_t rows = 0;
+                auto update = db_.query(
+                    "UPDATE deliveries SET due_at = ?1 + max(due_at - updated_at, 0), updated_at = ?1 WHERE rowid IN"
+                    " (SELECT rowid FROM deliveries INDEXED BY deliveries_waiting WHERE state IN ('queued', "
+                    "'retrying') AND webhook_id = ?2 AND due_at > ?3 AND updated_at > ?3 LIMIT ?4) RETURNING 1",
+                    now, id, now + kClockAheadMs, kBatch);
+                while (update.step()) rows++;
+                return rows;
+            });
+            if (!written) return tl::unexpected<Error>(written.error());
+            changed = *written;
+        }
+    }
+    return mended;
 }
 
 }  // namespace headgate

@@ -59,7 +59,7 @@ class SqliteResults {
         // Purged meanwhile: there is nothing to attach the row to, and the others must be kept.
         if (!row.step()) return;
         const EventFacts event = event_of(attempt, row.view(9));
-        insert_attempt(attempt);
+        if (attempt.is_kept) insert_attempt(attempt);
         const std::string_view state = row.view(1);
         if (state == "success" || state == "dead" || state == "cancelled") return;
         const Outcome outcome = result_of(attempt, row.number(4), row.view(2));

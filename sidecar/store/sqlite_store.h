@@ -197,6 +197,7 @@ class SqliteStore final : public Store {
 
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
+    Result<std::size_t> mend_times_ahead(std::span<const int> parts, Epochs lane_epochs, TimeMs now);
     std::vector<Lease> lease_all(std::string_view kind, int parts, const LeaseRound& round);
     std::vector<AppliedMigration> applied_migrations();  // none when there is no schema yet
     void check_leases(const PersistBatch& batch);

@@ -146,6 +146,7 @@ struct AttemptRecord {
     AttemptOutcome outcome = AttemptOutcome::kSuccess;
     TimeMs next_attempt_at = 0;          // kRetry, kInterrupted
     std::string disable_webhook_reason;  // not empty: disable it in the same transaction (410)
+    bool is_kept = true;  // false: the store refuses its row; only what follows from the attempt is written
     // Of the claim; not kept. Who records names it in `lane_epochs`, so that a result is late even when its lane has
     // come back to us meanwhile.
     std::int64_t lane_epoch = 0;
@@ -250,8 +251,9 @@ class Store {
     virtual Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) = 0;
     // Of lanes just taken: whatever their last owner left in_flight gets an `interrupted` attempt and is due now.
     virtual Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) = 0;
-    // At start after days: deliveries that have been due for longer than `overdue_ms` get times spread over
-    // `spread_ms` from now on. Returns how many.
+    // At start after days, and when the clock was set: deliveries that have been due for longer than `overdue_ms` get
+    // times spread over `spread_ms` from now on; those whose time was set by a clock ahead of `now` by more than
+    // kClockAheadMs wait from now on for as long as they would have waited then. Returns how many.
     virtual Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now,
                                                TimeMs overdue_ms, TimeMs spread_ms) = 0;
     // operator: the webhook with its secrets and headers in the clear, and its organization's networks and generation.
@@ -399,6 +401,10 @@ class Store {
     // such, and is asked whether it takes writes at all: a standby does not.
     virtual Result<void> ping() = 0;
 };
+
+// More than the clocks of instances that share a store differ by: what was written so far ahead of our time was written
+// by a clock that has been set back since.
+inline constexpr TimeMs kClockAheadMs = 60'000;
 
 // A webhook that has only failed for so long is disabled.
 inline constexpr TimeMs kFailingDisabledAfterMs = 5LL * 24 * 3600 * 1000;

@@ -5,7 +5,7 @@
 #
 #   N_EVENTS=100000 KILLS=100   of both worlds together, at least: publishing goes on until the last kill
 #   SEED=                       of which process is killed when; printed
-#   WORLDS="sqlite postgres"
+#   WORLDS="sqlite postgres"   CONCURRENCY=32
 use v5.36;
 use List::Util qw(min shuffle);
 use Test::More;
@@ -79,7 +79,7 @@ sub run_world ($world, $events, $kills) {
     $front->expect_alarms(qr/worker process \d+ exited on signal 9/, qr/was locked by/);
     my $road      = Headgate::Reconcile->new($t, $sidecar);
     my $publisher = $road->start_publisher(
-        url => 'http://127.0.0.1:' . $front->port . '/events', until => $t->path('enough'), bytes_max => 4000, concurrency => 32,
+        url => 'http://127.0.0.1:' . $front->port . '/events', until => $t->path('enough'), bytes_max => 4000, concurrency => $ENV{CONCURRENCY} || 32,
     );
 
     my %kill = (

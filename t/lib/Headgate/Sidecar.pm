@@ -58,6 +58,7 @@ sub serve_until ($self, $failpoint) {
 
 # Changes the store beside the running server.
 sub change ($self, $sql) {
+    return $self->{postgres}->sql($sql) if $self->{postgres};
     my $said = `sqlite3 -cmd '.timeout 10000' $self->{database} @{[ quotemeta $sql ]} 2>&1`;
     die "sqlite3: $said" if $? != 0;
 }
@@ -163,6 +164,7 @@ sub front ($self, %args) {
 
 # Rows of a query as hashes, read beside the running server.
 sub sql ($self, $query) {
+    return JSON::PP->new->utf8->decode($self->{postgres}->sql("SELECT coalesce(json_agg(q), '[]') FROM ($query) q"))->@* if $self->{postgres};
     my $said = `sqlite3 -readonly -json -cmd '.timeout 10000' $self->{database} @{[ quotemeta $query ]} 2>&1`;
     die "sqlite3: $said" if $? != 0;
     return $said =~ /\S/ ? JSON::PP->new->utf8->decode($said)->@* : ();
