@@ -105,6 +105,23 @@ bool is_role_fault(std::string_view error) noexcept {
 
 bool role_is_master(const redisReply* reply) noexcept { return element_text(reply, 0) == "master"; }
 
+std::vector<HostPort> replicas_of(const redisReply* role) {
+    std::vector<HostPort> replicas;
+    if (!role_is_master(role) || role->elements < 3 || role->element[2]->type != REDIS_REPLY_ARRAY) {
+        return replicas;
+    }
+    // Each is [host, port, offset], all of them text.
+    for (std::size_t i = 0; i < role->element[2]->elements; ++i) {
+        const redisReply* replica = role->element[2]->element[i];
+        int port = 0;
+        const std::string_view host = element_text(replica, 0);
+        if (!host.empty() && read_number(element_text(replica, 1), port) && is_port(port)) {
+            replicas.push_back({std::string(host), port});
+        }
+    }
+    return replicas;
+}
+
 std::optional<HostPort> read_sentinel_master(const redisReply* reply) {
     int port = 0;
     const std::string_view host = element_text(reply, 0);

@@ -50,6 +50,9 @@ struct Redirect {
 // Reply to ROLE. False for a replica, and for what is no such reply.
 [[nodiscard]] bool role_is_master(const redisReply* reply) noexcept;
 
+// The replicas that a master's reply to ROLE names; empty for what is no such reply.
+[[nodiscard]] std::vector<HostPort> replicas_of(const redisReply* role);
+
 // Reply to SENTINEL get-master-addr-by-name; nullopt when this Sentinel does not know the master.
 [[nodiscard]] std::optional<HostPort> read_sentinel_master(const redisReply* reply);
 

@@ -207,6 +207,28 @@ void test_sentinel_and_role_replies(void**) {
     assert_false(is_replica);
 }
 
+void test_role_names_the_replicas(void**) {
+    std::string named;
+    std::size_t count_of_none = 0;
+    {
+        const std::string replicas =
+            array({array({bulk("10.0.0.2"), bulk("6380"), bulk("0")}), array({bulk("h"), bulk("x"), bulk("0")}),
+                   array({bulk("r.example"), bulk("6379"), bulk("7")}), number(1)});
+        const Reply master(array({bulk("master"), number(7), replicas}));
+        for (const HostPort& each : headgate::redis::replicas_of(master.reply)) {
+            named += text_of(each) + " ";
+        }
+        const Reply replica(array({bulk("slave"), bulk("10.0.0.1"), number(6379), bulk("connected"), number(7)}));
+        const Reply odd(array({bulk("master"), number(7), number(7)}));
+        const Reply none("-NOPERM\r\n");
+        for (const Reply* each : {&replica, &odd, &none}) {
+            count_of_none += headgate::redis::replicas_of(each->reply).size();
+        }
+    }
+    assert_string_equal(named.c_str(), "10.0.0.2:6380 r.example:6379 ");
+    assert_int_equal(count_of_none, 0);
+}
+
 void test_faults_of_a_connection(void**) {
     for (const char* text : {"READONLY You can't write against a read only replica.",
                              "LOADING Redis is loading the dataset in memory", "MASTERDOWN Link with MASTER is down",
@@ -246,6 +268,7 @@ int main() {
         cmocka_unit_test(test_slots_what_is_no_such_reply_leaves_the_map),
         cmocka_unit_test(test_slots_number_of_nodes_is_bounded),
         cmocka_unit_test(test_sentinel_and_role_replies),
+        cmocka_unit_test(test_role_names_the_replicas),
         cmocka_unit_test(test_faults_of_a_connection),
         cmocka_unit_test(test_info_field_is_the_value_of_a_whole_name),
     };

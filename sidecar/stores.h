@@ -23,7 +23,6 @@ class Stores {
     boost::asio::awaitable<Result<void>> open();
     // May this error of open() pass by itself? Not where a file is missing, a password wrong or the schema another's.
     [[nodiscard]] bool is_worth_waiting(const Error& error) const;
-    [[nodiscard]] bool is_open() const noexcept { return writer_.has_value(); }
 
     // Only when they are open.
     [[nodiscard]] DbExecutor& writer() { return *writer_; }

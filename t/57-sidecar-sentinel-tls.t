@@ -78,8 +78,12 @@ $road->wait_for_all(20);
 pass 'events are delivered';
 like $master->command('CLIENT', 'LIST'), qr/laddr=127\.0\.0\.1:$tls_ports[0] .*cmd=xreadgroup/, 'by TLS';
 unlike $master->command('CLIENT', 'LIST') =~ s/^.*cmd=client.*\n//mgr, qr/laddr=127\.0\.0\.1:@{[ $master->port ]} .*cmd=(?:xreadgroup|xack|hset)/, 'and nothing of ours without';
-my $answer = webhook("http://127.0.0.1:$tls_ports[0]/");
-ok $answer->status == 422 && $answer->body =~ /Headgate's own Redis/, 'no webhook may reach the master that the Sentinels named' or diag $answer->body;
+sub is_refused ($name, $port) {
+    my $answer = webhook("http://127.0.0.1:$port/");
+    ok $answer->status == 422 && $answer->body =~ /Headgate's own Redis/, $name or diag $answer->body;
+}
+is_refused('no webhook may reach the master that the Sentinels named', $tls_ports[0]);
+is_refused('nor its replica', $tls_ports[1]);
 
 $sentinel->command('SENTINEL', 'FAILOVER', 'mymaster');
 $t->wait_for('the Sentinel to promote the replica', sub { $sentinel->master_port == $tls_ports[1] }, 30);
@@ -91,8 +95,7 @@ $road->wait_for_all(30);
 pass 'events are delivered after the failover';
 $sidecar->wait_until_healthy;
 like $replica->command('CLIENT', 'LIST'), qr/laddr=127\.0\.0\.1:$tls_ports[1] .*cmd=xreadgroup/, 'by TLS as well';
-$answer = webhook("http://127.0.0.1:$tls_ports[1]/");
-ok $answer->status == 422 && $answer->body =~ /Headgate's own Redis/, 'nor the one that was promoted' or diag $answer->body;
+is_refused('nor the one that was promoted', $tls_ports[1]);
 unlike $sidecar->process->log_text, qr/p4ss/, 'the log shows no password';
 
 $t->done;

@@ -43,6 +43,8 @@ struct RedisAddress {
     [[nodiscard]] RedisAddress of_server(const redis::HostPort& server) const;
     // The same to one of the Sentinels.
     [[nodiscard]] RedisAddress of_sentinel(const redis::HostPort& sentinel) const;
+    // Tells own_servers of those that are named by an address; of a name it is told when somebody connects.
+    void tell_servers(const std::vector<redis::HostPort>& servers) const;
     // For messages: never a password.
     [[nodiscard]] std::string name() const;
 };

@@ -221,6 +221,7 @@ struct RedisClient::Impl : std::enable_shared_from_this<Impl> {
             if (is_role && !redis::role_is_master(reply->get())) {
                 co_return fail(ErrorCode::kUnavailable, "it is a replica, not the master");
             }
+            if (is_role) self->address.tell_servers(redis::replicas_of(reply->get()));
         }
         co_return Result<void>();
     }

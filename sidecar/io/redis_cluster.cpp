@@ -15,7 +15,6 @@
 #include "common/event_record.h"
 #include "common/resp.h"
 #include "sidecar/base/log.h"
-#include "sidecar/base/own_servers.h"
 
 namespace headgate {
 namespace asio = boost::asio;
@@ -116,7 +115,8 @@ struct RedisCluster::Impl : std::enable_shared_from_this<Impl> {
             is_read = replies && self->map.learn(replies->front().get(), asked.host);
             if (is_read) {
                 self->map_trouble.clear();
-                self->tell_nodes(redis::nodes_of(replies->front().get(), asked.host));
+                // Replicas too, which nobody connects to until they take over.
+                self->address.tell_servers(redis::nodes_of(replies->front().get(), asked.host));
                 continue;
             }
             self->map_trouble = replies ? redis::text_of(asked) + ": " + std::string(error_text(*replies->front()))
@@ -131,14 +131,6 @@ struct RedisCluster::Impl : std::enable_shared_from_this<Impl> {
             self->tell_change();
         }
         self->map_read.cancel();
-    }
-
-    // Replicas too, which nobody connects to until they take over. What has a name is told when it is resolved.
-    void tell_nodes(const std::vector<redis::HostPort>& nodes) const {
-        if (!address.own_servers) return;
-        for (const redis::HostPort& node : nodes) {
-            if (auto ip = parse_ip(node.host)) address.own_servers->learn(*ip, static_cast<std::uint16_t>(node.port));
-        }
     }
 
     static asio::awaitable<void> wait_for_map(std::shared_ptr<Impl> self) {

@@ -2,6 +2,8 @@
 #include <charconv>
 #include <optional>
 
+#include "common/ip_network.h"
+#include "sidecar/base/own_servers.h"
 #include "sidecar/io/redis_address.h"
 
 namespace headgate {
@@ -156,6 +158,13 @@ RedisAddress RedisAddress::of_sentinel(const redis::HostPort& sentinel) const {
     one.password = sentinel_password;
     one.database = 0;
     return one;
+}
+
+void RedisAddress::tell_servers(const std::vector<redis::HostPort>& servers) const {
+    if (!own_servers) return;
+    for (const redis::HostPort& server : servers) {
+        if (auto ip = parse_ip(server.host)) own_servers->learn(*ip, static_cast<std::uint16_t>(server.port));
+    }
 }
 
 std::string RedisAddress::name() const {
