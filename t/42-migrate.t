@@ -2,6 +2,7 @@
 # events, killed in the middle, compared row by row; then `serve` goes on there with what was pending. Behind the copy this
 # is the whole road on PostgreSQL: publish, persist, deliver, inbox, acknowledge.
 use v5.36;
+use Digest::SHA qw(sha256_hex);
 use Test::More;
 
 use Headgate::Credentials qw(json);
@@ -71,6 +72,36 @@ for my $store (database('fresh'), 'sqlite:' . $t->path('fresh.db')) {
     fails_with(qr/9999_from_tomorrow\tnewer.*newer than this program/s, $store, 'migrate', 'status');
     fails_with(qr/newer than this program's $applied[1]/, $store, 'migrate', 'up');
     fails_with(qr/newer than this program's $applied[1]/, $store, 'org', 'list');
+}
+
+# A store that an older version has left: what is there stays, the rest is applied.
+for my $engine (qw(sqlite postgres)) {
+    my $file  = $t->root . "/sidecar/store/migrations/$engine/0001_initial.sql";
+    my $first = $t->read_file($file);
+    my $table = 'CREATE TABLE schema_migrations (version ' . ($engine eq 'sqlite' ? 'INTEGER' : 'BIGINT') . ' PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL, applied_at BIGINT NOT NULL)';
+    $table =~ s/BIGINT NOT NULL\)/INTEGER NOT NULL) STRICT/ if $engine eq 'sqlite';
+    my $old = "$first; $table; INSERT INTO schema_migrations VALUES (1, '0001_initial', '@{[ sha256_hex($first) ]}', 1700000000000); INSERT INTO plans VALUES ('kept', '1r/m', 1)";
+    my $store;
+    if ($engine eq 'sqlite') {
+        $store = 'sqlite:' . $t->path('old.db');
+        open my $sqlite, '|-', 'sqlite3', $t->path('old.db') or die "sqlite3: $!";
+        print $sqlite "$old;\n";
+        close $sqlite or die "sqlite3: exit $?";
+    }
+    else {
+        $store = database('old');
+        $postgres->sql($old, 'old');
+    }
+    my ($code, $said) = run_on($store, qw(migrate status --json));
+    is $code, 1, "$engine: one is applied, the rest waits: exit 1";
+    is_deeply [map { $_->{state} } (rows($said))[0, 1, -1]], [qw(applied waiting waiting)], '... says status' or diag $said;
+    is((rows($said))[0]{applied_at}, '2023-11-14T22:13:20.000Z', '... with its time');
+    my $waiting = grep { $_->{state} eq 'waiting' } rows($said);
+    ($code, $said) = run_on($store, qw(migrate up));
+    like $said, qr/^applied: $waiting$/m, '... and `up` applies just the rest';
+    like +(run_on($store, qw(migrate up)))[1], qr/^applied: 0$/m, '... once';
+    my $kept = $engine eq 'sqlite' ? `sqlite3 @{[ $t->path('old.db') ]} 'SELECT name FROM plans'` : $postgres->sql('SELECT name FROM plans', 'old');
+    like $kept, qr/\Akept$/, '... and keeps what was there';
 }
 
 # ---- a store with something in every table ------------------------------------------------------
@@ -235,6 +266,7 @@ differs('users', 'user1', q{UPDATE users SET deleted_at = 0}, q{UPDATE users SET
 is $code, 0, 'without them it is the same again' or diag $said;
 is_deeply [map { $_->{digest} } rows($said)], [map { $report{ $_->{table} }{digest} } rows($said)], '... with the same digests';
 fails_with(qr/not empty: it has rows in organizations/, $source, 'migrate', 'copy', '--to', do { my $url = database('used'); run_on($url, 'org', 'create', '--name', 'o'); $url });
+fails_with(qr/^audit_log: 2500 rows, 0 in the copy; they differ from \["a00001"\] to \["a01000"\]$/m, $source, 'migrate', 'copy', '--to', $postgres->url('rehearsed'));
 fails_with(qr/does not exist/, $target, 'migrate', 'copy', '--from', 'sqlite:' . $t->path('nothing.db'));
 fails_with(qr/--to says where/, $source, 'migrate', 'copy');
 
