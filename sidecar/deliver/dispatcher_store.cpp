@@ -14,7 +14,7 @@ constexpr TimeMs kLaneIdleMs = 60'000;
 constexpr milliseconds kPollInterval{500};
 constexpr milliseconds kSweepInterval{10'000};
 // Results wait for others this long, or for so many: what they cost is the transaction, more than the row.
-constexpr milliseconds kGroupWait{10};
+constexpr milliseconds kGroupWait{25};
 constexpr std::size_t kGroupMax = 256;
 
 // What is due already but was not claimed waits for room: looking again at once would not find any.

@@ -59,13 +59,17 @@ void MemoryQuota::give_back(std::string_view webhook_id) {
     add_held(entry_of(webhook_id), -1);
 }
 
-// A span ends with the first delivery after kAheadMs / 5. A pace of long ago says nothing: what was sent since is all.
+// A span ends with the first delivery after kAheadMs / 10. A slow one lowers what may be held by an eighth only, since
+// it was most often the store that was slow, and more in memory is what helps then; but a pace of long ago says
+// nothing.
 void MemoryQuota::measure_pace(Entry& entry, Clock::time_point now) {
     const auto us = std::chrono::duration_cast<std::chrono::microseconds>(now - entry.span_began).count();
-    if (us < kAheadMs * 1000 / 5) {
+    if (us < kAheadMs * 1000 / 10) {
         return;
     }
-    const std::int64_t ahead = std::int64_t{entry.sent} * kAheadMs * 1000 / us;
+    const std::int64_t now_ahead = std::int64_t{entry.sent} * kAheadMs * 1000 / us;
+    const std::int64_t ahead =
+        us > kAheadMs * 1000 ? now_ahead : std::max<std::int64_t>(now_ahead, entry.ahead * 7 / 8);
     change(entry, [ahead](Entry& each) { each.ahead = static_cast<int>(std::min<std::int64_t>(ahead, kAheadMax)); });
     entry.sent = 0;
     entry.span_began = now;

@@ -34,7 +34,7 @@ using StringMap = std::unordered_map<std::string, Value, StringHash, std::equal_
 class MemoryQuota {
  public:
     using Clock = std::chrono::steady_clock;
-    static constexpr int kAheadMs = 50;
+    static constexpr int kAheadMs = 100;
     static constexpr int kAheadMax = 512;
 
     MemoryQuota(std::size_t deliveries_max, std::size_t bytes_max)
@@ -74,7 +74,7 @@ class MemoryQuota {
         int held = 0;  // reservations included
         int most = 2 * limits::kWebhookInFlightDefault;
         int worth = INT_MAX;
-        int ahead = 0;  // sent in kAheadMs, by the last span that was measured
+        int ahead = 0;  // sent in kAheadMs, by the last spans that were measured
         int sent = 0;   // since `span_began`
         Clock::time_point span_began{};
         std::int64_t bytes = 0;

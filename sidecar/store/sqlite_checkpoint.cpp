@@ -4,7 +4,7 @@
 namespace headgate {
 namespace {
 
-constexpr int kPagesWanted = 2000;  // more of them: each page is rewritten once for many commits
+constexpr int kPagesWanted = 4000;  // more of them: each page is rewritten once for many commits
 // The writer helps from here on, so that the WAL is bounded whatever becomes of the thread.
 constexpr int kPagesMax = 16'384;
 // The writer goes on meanwhile: what it adds is less with each pass. The WAL begins anew when a pass has caught up.
