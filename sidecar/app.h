@@ -1,6 +1,6 @@
 // The sidecar as a whole: the only place where all parts meet. They are started in order and
-// stopped in reverse: store, Redis contract, leases, projection, ingest, dispatcher, chores, HTTP. Redis and a store that
-// is a server may come later than we do.
+// stopped in reverse: store, Redis contract, leases, projection, ingest, dispatcher, chores, HTTP. Redis and a store
+// that is a server may come later than we do.
 #pragma once
 
 #include <memory>
