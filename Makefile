@@ -102,7 +102,7 @@ failpoints crash:
 	@$(MAKE) --no-print-directory run-$@
 
 run-failpoints:
-	@HEADGATE_FAILPOINT_HITS=$(or $(N),20) HEADGATE_FAILPOINT_SEED=$(SEED) prove -It/lib -v t/55-failpoints.t
+	@HEADGATE_FAILPOINT_HITS=$(or $(N),20) HEADGATE_FAILPOINT_SEED=$(SEED) prove -It/lib -v t/55-failpoints.t t/77-failpoints-postgres.t
 
 run-crash:
 	@N_EVENTS=$(N_EVENTS) KILLS=$(KILLS) SEED=$(SEED) prove -It/lib -v t/crash/kill-everything.t

@@ -99,7 +99,7 @@ void test_read_key_reports_every_error(void**) {
 }
 
 WebhookInput read(const char* json, const std::vector<std::string>& networks = {"*"}) {
-    TargetGuard guard(TargetGuardOptions{{*parse_network("127.0.0.0/8")}, {}});
+    TargetGuard guard(TargetGuardOptions{{*parse_network("127.0.0.0/8")}, {}, {}});
     return read_webhook(boost::json::parse(json).get_object(), "org-1", networks, guard, kNow);
 }
 

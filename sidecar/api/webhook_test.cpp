@@ -143,7 +143,8 @@ Result<TestRequest> make_request(const Webhook& webhook, std::vector<std::string
                                                       .delivery_id = delivery_id,
                                                       .body = *body,
                                                       .user_agent = "Headgate",
-                                                      .now = now});
+                                                      .now = now,
+                                                      .tells_signatures = true});
     made.headers_sent = std::move(headers.redacted);
     made.request.url = webhook.url;
     made.request.headers = std::move(headers.lines);

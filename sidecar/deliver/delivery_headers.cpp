@@ -95,7 +95,10 @@ std::string_view header_problem(std::string_view lowercase_name, std::string_vie
 // Writes each header twice: to the request, and to the record.
 class HeaderWriter {
  public:
-    explicit HeaderWriter(DeliveryHeaders& headers) : headers_(headers) { headers_.redacted = "{"; }
+    HeaderWriter(DeliveryHeaders& headers, bool tells_signatures)
+        : headers_(headers), tells_signatures_(tells_signatures) {
+        headers_.redacted = "{";
+    }
     // An event type or trace id is checked at the edge; here only what could break the request is held back.
     void add(std::string_view name, std::string_view value) {
         if (is_field_value(value)) {
@@ -103,7 +106,12 @@ class HeaderWriter {
             record(name, value);
         }
     }
-    // The webhook's own, and signatures: good for a few minutes, and whoever reads the record may not send them.
+    // Good for a few minutes, and whoever reads the record may not send it.
+    void add_signature(std::string_view name, std::string_view value) {
+        headers_.lines.add(name, value);
+        record(name, tells_signatures_ ? value : "***");
+    }
+    // The webhook's own.
     void add_masked(std::string_view name, std::string_view value) {
         headers_.lines.add(name, value);
         record(name, "***");
@@ -121,6 +129,7 @@ class HeaderWriter {
     }
 
     DeliveryHeaders& headers_;
+    bool tells_signatures_;
 };
 
 void add_stripe_header(const DeliveryHeadersInput& input, const std::vector<const SigningKeys::Key*>& valid,
@@ -132,7 +141,7 @@ void add_stripe_header(const DeliveryHeadersInput& input, const std::vector<cons
             header += ",v1=" + hex_encode(key->style->sign(seconds, ".", input.body));
         }
     }
-    writer.add_masked("Stripe-Signature", header);
+    writer.add_signature("Stripe-Signature", header);
 }
 
 // The headers of signature_style_is_valid()'s table. Nothing is sent that is not signed.
@@ -148,12 +157,12 @@ void add_style_headers(const DeliveryHeadersInput& input, const std::vector<cons
     }
     const Sha256Digest mac = valid.front()->style->sign(input.body);
     if (style == "github") {
-        writer.add_masked("X-Hub-Signature-256", "sha256=" + hex_encode(mac));
+        writer.add_signature("X-Hub-Signature-256", "sha256=" + hex_encode(mac));
         writer.add("X-GitHub-Event", input.event.type);
         writer.add("X-GitHub-Delivery", input.event.id);
     } else if (style == "shopify") {
-        writer.add_masked("X-Shopify-Hmac-Sha256",
-                          base64_encode({reinterpret_cast<const char*>(mac.data()), mac.size()}));
+        writer.add_signature("X-Shopify-Hmac-Sha256",
+                             base64_encode({reinterpret_cast<const char*>(mac.data()), mac.size()}));
         writer.add("X-Shopify-Topic", input.event.type);
         writer.add("X-Shopify-Webhook-Id", input.delivery_id);
         writer.add("X-Shopify-Event-Id", input.event.id);
@@ -223,16 +232,16 @@ DeliveryHeaders build_delivery_headers(const DeliveryHeadersInput& input) {
         add_signature(sign_standard_v1a(*input.keys.key_pair, input.event.id, seconds, input.body));
     }
     DeliveryHeaders headers;
-    HeaderWriter writer(headers);
+    HeaderWriter writer(headers, input.tells_signatures);
     writer.add("Content-Type", input.webhook.content_type);
     writer.add("User-Agent", input.user_agent);
     writer.add("webhook-id", input.event.id);
     writer.add("webhook-timestamp", std::to_string(seconds));
     if (!signatures.empty()) {
-        writer.add_masked("webhook-signature", signatures);
+        writer.add_signature("webhook-signature", signatures);
     }
     if (!valid.empty()) {
-        writer.add_masked("X-Webhook-Signature", sign_sha256_hex(valid.front()->hmac, input.body));
+        writer.add_signature("X-Webhook-Signature", sign_sha256_hex(valid.front()->hmac, input.body));
     }
     writer.add("X-Webhook-Event", input.event.type);
     writer.add("X-Webhook-Delivery", input.delivery_id);

@@ -55,7 +55,8 @@ struct DeliveryHeadersInput {
     std::string_view body;
     std::string_view user_agent;
     TimeMs now = 0;
-    std::uint64_t span = 0;  // of this attempt: what the endpoint sees as its parent in the event's trace
+    std::uint64_t span = 0;         // of this attempt: what the endpoint sees as its parent in the event's trace
+    bool tells_signatures = false;  // in `redacted` as well: for a test call's answer, which nobody keeps
 };
 [[nodiscard]] DeliveryHeaders build_delivery_headers(const DeliveryHeadersInput& input);
 

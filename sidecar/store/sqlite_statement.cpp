@@ -52,6 +52,17 @@ ErrorCode code_of(int sqlite_code) {
     throw SqliteError({code_of(code), std::move(message)});
 }
 
+// SQLite asks no busy handler while it changes the journal mode, which takes the whole file: two that open a new one at
+// the same moment would have one of them refused (https://www.sqlite.org/c3ref/busy_handler.html). Afterwards it
+// changes nothing.
+void switch_to_wal(sqlite3* handle) {
+    int code = sqlite3_exec(handle, "PRAGMA journal_mode = WAL;", nullptr, nullptr, nullptr);
+    for (int calls = 0; (code & 0xff) == SQLITE_BUSY && wait_while_busy(nullptr, calls) != 0; calls++) {
+        code = sqlite3_exec(handle, "PRAGMA journal_mode = WAL;", nullptr, nullptr, nullptr);
+    }
+    if (code != SQLITE_OK) raise_error(handle, code);
+}
+
 // SQLite counts all memory that it takes, behind a mutex that the threads of the process share, for a number that
 // nobody asks for. Only before its first use; where that has been, it counts.
 void configure_once() {
@@ -101,7 +112,7 @@ SqliteConnection::SqliteConnection(const std::string& path, bool read_only) {
         throw SqliteError({code_of(code), "cannot open " + path + ": " + sqlite3_errstr(code)});
     }
     sqlite3_busy_handler(raw, wait_while_busy, nullptr);
-    if (!read_only) execute_script("PRAGMA journal_mode = WAL;");
+    if (!read_only) switch_to_wal(raw);
     // FULL makes every commit durable before it is acknowledged to Redis. The checkpoint takes its
     // time less often than the default, and rewrites each page once for many commits; `serve` makes it elsewhere
     // (sqlite_checkpoint.h).
