@@ -134,39 +134,6 @@ void test_memory_quota_limits_and_order(void**) {
     assert_int_equal(quota.held(), 18);
 }
 
-// Twice its max_in_flight, and what it sends in kAheadMs when that is more.
-void test_memory_quota_follows_the_pace(void**) {
-    const auto room_after = [](int sent, std::chrono::milliseconds over) {
-        MemoryQuota quota(4096, 100'000'000);
-        const auto begin = MemoryQuota::Clock::now() + std::chrono::hours(1);
-        quota.reserve("a");
-        quota.finished("a", 0, begin);
-        for (int i = 1; i <= sent; ++i) {
-            quota.reserve("a");
-            quota.finished("a", 0, begin + over * i / sent);
-        }
-        static_cast<void>(quota.begin_claim());
-        return quota.offer("a", begin + over);
-    };
-    constexpr std::chrono::milliseconds kSpan{MemoryQuota::kAheadMs};
-    assert_int_equal(room_after(10, kSpan), 32);
-    assert_in_range(room_after(100, kSpan), 80, 120);
-    assert_int_equal(room_after(5000, kSpan), MemoryQuota::kAheadMax);
-    // A fast one that has stopped is slow by its next result.
-    MemoryQuota quota(4096, 100'000'000);
-    const auto begin = MemoryQuota::Clock::now() + std::chrono::hours(1);
-    for (int i = 0; i < 1000; ++i) {
-        quota.reserve("a");
-        quota.finished("a", 0, begin + std::chrono::microseconds(100) * i);
-    }
-    static_cast<void>(quota.begin_claim());
-    assert_true(quota.offer("a", begin + kSpan) > 400);
-    assert_int_equal(quota.offer("a", begin + std::chrono::seconds(10)), 32);
-    quota.set_worth_holding("a", 3);
-    assert_int_equal(quota.offer("a", begin + std::chrono::seconds(10)), 3);
-}
-
-void test_memory_quota_is_shared(void**) {
     MemoryQuota quota(64, 1'000'000);
     quota.set_max_in_flight("hog", 1000);
     int hog = 0;
@@ -351,7 +318,6 @@ int main() {
         cmocka_unit_test(test_lanes_gained_have_no_burst),
         cmocka_unit_test(test_lanes_own_limit),
         cmocka_unit_test(test_memory_quota_limits_and_order),
-        cmocka_unit_test(test_memory_quota_follows_the_pace),
         cmocka_unit_test(test_memory_quota_is_shared),
         cmocka_unit_test(test_memory_quota_arrears_leave_room_for_new_events),
         cmocka_unit_test(test_memory_quota_what_is_not_worth_holding),

@@ -194,13 +194,7 @@ void Dispatcher::Impl::complete(const Flight& flight, HttpResponse response) {
 }
 
 void Dispatcher::Impl::add_result(const HeldDelivery& delivery, AttemptRecord attempt) {
-    const std::int64_t more_bytes = bytes_of(attempt) - bytes_of(delivery);
-    if (attempt.outcome == AttemptOutcome::kInterrupted || attempt.outcome == AttemptOutcome::kCancelled) {
-        quota->add_bytes(attempt.webhook_id, more_bytes);
-        quota->give_back(attempt.webhook_id);
-    } else {
-        quota->finished(attempt.webhook_id, more_bytes, steady_clock::now());
-    }
+    quota->give_back(attempt.webhook_id, bytes_of(attempt) - bytes_of(delivery));
     keep_result(std::move(attempt), !delivery.event->event().ordering_key.empty());
 }
 

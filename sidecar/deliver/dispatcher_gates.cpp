@@ -1,7 +1,5 @@
 // Lanes whose gate is closed wait for it to open; when that takes long, what they hold goes back into the store, and
 // nothing of theirs is claimed meanwhile.
-#include <climits>
-
 #include "sidecar/deliver/dispatcher_impl.h"
 
 namespace headgate {
@@ -32,9 +30,7 @@ void Dispatcher::Impl::settle_gate(Lane& lane) {
         gate_signal.wake();
     }
     const bool was_held_back = std::exchange(lane.is_held_back, free_at - now > kHeldBackAfterMs);
-    const int worth_holding = lane.is_held_back             ? 0
-                              : lane.gate.is_wide_open(now) ? INT_MAX
-                                                            : lane.gate.worth_holding(now);
+    const int worth_holding = lane.is_held_back ? 0 : lane.gate.worth_holding(now);
     if (worth_holding != lane.worth_holding || was_held_back != lane.is_held_back) {
         lane.worth_holding = worth_holding;
         quota->set_worth_holding(lane.webhook_id, worth_holding);

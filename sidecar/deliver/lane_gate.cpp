@@ -94,10 +94,6 @@ int LaneGate::worth_holding(TimeMs now) const noexcept {
     return std::max(worth, 1);
 }
 
-bool LaneGate::is_wide_open(TimeMs now) const noexcept {
-    return breaker_.state(now) == BreakerState::kClosed && limit_ == limit_max_ && !rate_ && paused_until_ <= now;
-}
-
 LaneGate::Ticket LaneGate::began(TimeMs now) noexcept {
     if (rate_) {
         WindowState state;

@@ -47,8 +47,6 @@ class LaneGate {
     [[nodiscard]] int limit(TimeMs now) const noexcept;
     // How many deliveries are worth holding in memory: twice the limit, or what the rate lets go in the next second.
     [[nodiscard]] int worth_holding(TimeMs now) const noexcept;
-    // Nothing but the endpoint's own pace bounds it: no rate, no throttle, a closed breaker.
-    [[nodiscard]] bool is_wide_open(TimeMs now) const noexcept;
 
     [[nodiscard]] Ticket began(TimeMs now) noexcept;
     void ended(Ticket ticket, const End& end, TimeMs now) noexcept;

@@ -54,35 +54,12 @@ bool MemoryQuota::reserve(std::string_view webhook_id) {
     return true;
 }
 
-void MemoryQuota::give_back(std::string_view webhook_id) {
-    const std::lock_guard lock(mutex_);
-    add_held(entry_of(webhook_id), -1);
-}
-
-// A span ends with the first delivery after kAheadMs / 10. A slow one lowers what may be held by an eighth only, since
-// it was most often the store that was slow, and more in memory is what helps then; but a pace of long ago says
-// nothing.
-void MemoryQuota::measure_pace(Entry& entry, Clock::time_point now) {
-    const auto us = std::chrono::duration_cast<std::chrono::microseconds>(now - entry.span_began).count();
-    if (us < kAheadMs * 1000 / 10) {
-        return;
-    }
-    const std::int64_t now_ahead = std::int64_t{entry.sent} * kAheadMs * 1000 / us;
-    const std::int64_t ahead =
-        us > kAheadMs * 1000 ? now_ahead : std::max<std::int64_t>(now_ahead, entry.ahead * 7 / 8);
-    change(entry, [ahead](Entry& each) { each.ahead = static_cast<int>(std::min<std::int64_t>(ahead, kAheadMax)); });
-    entry.sent = 0;
-    entry.span_began = now;
-}
-
-void MemoryQuota::finished(std::string_view webhook_id, std::int64_t bytes, Clock::time_point now) {
+void MemoryQuota::give_back(std::string_view webhook_id, std::int64_t more_bytes) {
     const std::lock_guard lock(mutex_);
     Entry& entry = entry_of(webhook_id);
-    ++entry.sent;
-    measure_pace(entry, now);
     add_held(entry, -1);
-    entry.bytes += bytes;
-    bytes_ += bytes;
+    entry.bytes += more_bytes;
+    bytes_ += more_bytes;
 }
 
 std::size_t MemoryQuota::begin_claim() {
@@ -100,10 +77,9 @@ std::size_t MemoryQuota::begin_claim() {
     return static_cast<std::size_t>(std::clamp(free / each, kClaimMin, kClaimMax));
 }
 
-int MemoryQuota::offer(std::string_view webhook_id, Clock::time_point now) {
+int MemoryQuota::offer(std::string_view webhook_id) {
     const std::lock_guard lock(mutex_);
     Entry& entry = entry_of(webhook_id);
-    measure_pace(entry, now);
     entry.claim = claim_;
     entry.offered = room_of(entry);
     if (entry.has_arrears && entry.limit() >= 4) {

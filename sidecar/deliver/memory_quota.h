@@ -1,14 +1,11 @@
 // How many deliveries may be held in memory, for each webhook and in all. Shared by the event loop
 // and the DB thread, which asks inside its transactions; hence the mutex. No I/O.
 //
-// A webhook may hold twice its max_in_flight, or what it sends in kAheadMs at its present pace: then the visits to the
-// store are few and large where endpoints answer at once, and one that is slow keeps little from others. But never more
-// than is still free for everyone: with n greedy webhooks each gets about a (n+1)-th of the whole, and there is always
-// room for another one.
+// A webhook may hold twice its max_in_flight, but never more than is still free for everyone: with
+// n greedy webhooks each gets about a (n+1)-th of the whole, and there is always room for another one.
 #pragma once
 
 #include <algorithm>
-#include <chrono>
 #include <climits>
 #include <cstddef>
 #include <cstdint>
@@ -33,10 +30,6 @@ using StringMap = std::unordered_map<std::string, Value, StringHash, std::equal_
 
 class MemoryQuota {
  public:
-    using Clock = std::chrono::steady_clock;
-    static constexpr int kAheadMs = 100;
-    static constexpr int kAheadMax = 512;
-
     MemoryQuota(std::size_t deliveries_max, std::size_t bytes_max)
         : deliveries_max_(deliveries_max), bytes_max_(bytes_max) {}
 
@@ -44,15 +37,13 @@ class MemoryQuota {
     // wait in the store: they come first, through a claim. Unless all that waits are arrears (retries, replays):
     // claims leave a quarter of the room to what is new meanwhile.
     bool reserve(std::string_view webhook_id);
-    // A reservation is void, or a held delivery has left memory but for its result.
-    void give_back(std::string_view webhook_id);
-    // The same of one that was sent, which tells the webhook's pace; its bytes change by `bytes`.
-    void finished(std::string_view webhook_id, std::int64_t bytes, Clock::time_point now);
+    // A reservation is void, or a held delivery has left memory but for its result, which has so many more bytes.
+    void give_back(std::string_view webhook_id, std::int64_t more_bytes = 0);
 
     // A claim: how many deliveries may it bring (as far as their size can be guessed from those held
     // now), how many of each webhook, and which it brought. These are held from there on.
     [[nodiscard]] std::size_t begin_claim();
-    int offer(std::string_view webhook_id, Clock::time_point now = Clock::now());
+    int offer(std::string_view webhook_id);
     void finish_claim(const std::vector<ClaimedDelivery>& claimed, std::size_t claim_max, TimeMs now);
     // What was claimed stays in the store after all: its transaction failed.
     void undo_claim(const std::vector<ClaimedDelivery>& claimed);
@@ -74,9 +65,6 @@ class MemoryQuota {
         int held = 0;  // reservations included
         int most = 2 * limits::kWebhookInFlightDefault;
         int worth = INT_MAX;
-        int ahead = 0;  // sent in kAheadMs, by the last spans that were measured
-        int sent = 0;   // since `span_began`
-        Clock::time_point span_began{};
         std::int64_t bytes = 0;
         bool has_more = false;     // more are due in the store
         bool has_arrears = false;  // and those that were claimed last had all waited for long
@@ -84,11 +72,10 @@ class MemoryQuota {
         std::uint64_t claim = 0;
         int offered = 0, taken = 0;
 
-        [[nodiscard]] int limit() const noexcept { return std::min(std::max(most, ahead), worth); }
+        [[nodiscard]] int limit() const noexcept { return std::min(most, worth); }
         [[nodiscard]] bool is_hungry() const noexcept { return has_more && limit() > 0 && held * 2 <= limit(); }
     };
     Entry& entry_of(std::string_view webhook_id);
-    void measure_pace(Entry& entry, Clock::time_point now);
     [[nodiscard]] int room_of(const Entry& entry) const noexcept;
     template <typename Change>
     void change(Entry& entry, Change make);
