@@ -134,6 +134,7 @@ void test_memory_quota_limits_and_order(void**) {
     assert_int_equal(quota.held(), 18);
 }
 
+void test_memory_quota_is_shared(void**) {
     MemoryQuota quota(64, 1'000'000);
     quota.set_max_in_flight("hog", 1000);
     int hog = 0;
