@@ -14,7 +14,7 @@ help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
 	@echo 'make run ONCE=1     the same, but exit 0 or 1 after the delivery'
 	@echo 'make build          build/ngx_http_headgate_module.so and build/headgate'
-	@echo 'make test           unit tests (also under sanitizers) and integration tests'
+	@echo 'make test           unit tests (under sanitizers, but for a few) and integration tests'
 	@echo 'make test T=t/10-*  only these integration tests'
 	@echo 'make asan           unit tests and all integration tests under AddressSanitizer'
 	@echo 'make bench          the benchmark table; ROWS="publish memory" only these rows'
