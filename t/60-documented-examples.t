@@ -101,6 +101,9 @@ sub new_world ($name) {
     like $operations{explain}, qr/\tdelivered\t.*"state":"success"/s, 'operations: explain';
     like $operations{replay}, qr/total: 0.*state: done/s, 'operations: nothing is missing';
     like $operations{'replay-api'}, qr/"verdict":"delivered".*"total":0/s, 'operations: the API';
+
+    # The README's installation takes over this Redis: the quickstart's would write its own pepper there again.
+    is_deeply [grep { defined } map { $_->stop } reverse $world->{servers}->@*], [], 'quickstart: every server stops';
 }
 
 # -- README ------------------------------------------------------------------------------------
