@@ -43,7 +43,9 @@ struct HttpRequest {
 };
 
 enum class HttpFailure : std::uint8_t {
-    kNone,  // there is a response, whatever its status
+    // There is a response, whatever its status. Of a 2xx no more than the first bytes of its body need be there: what
+    // is too long is not read, and what cannot be decoded is left out.
+    kNone,
     kTimeout,
     kConnection,
     kTls,

@@ -124,7 +124,8 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
     allowed_.clear();
     next_allowed_ = 0;
     header_bytes_ = body_bytes_ = 0;
-    is_bad_url_ = opened_allowed_ = blocked_request_ = is_too_large_ = has_own_connection_ = false;
+    is_bad_url_ = opened_allowed_ = blocked_request_ = has_own_connection_ = false;
+    is_head_too_large_ = is_body_too_large_ = false;
     error_[0] = '\0';
     started_ = std::chrono::steady_clock::now();
     if (url_.empty() || url_ != request_.url) {
@@ -294,7 +295,7 @@ std::size_t HttpTransfer::on_header(char* data, std::size_t size, std::size_t co
     std::string_view line(data, size * count);
     transfer.header_bytes_ += line.size();
     if (transfer.header_bytes_ > limits::kResponseHeaderBytesMax) {
-        transfer.is_too_large_ = true;
+        transfer.is_head_too_large_ = true;
         return 0;
     }
     while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) {
@@ -328,7 +329,7 @@ std::size_t HttpTransfer::on_body(char* data, std::size_t size, std::size_t coun
         return 0;
     }
     if (transfer.body_bytes_ > limits::kResponseReadBytesMax) {
-        transfer.is_too_large_ = true;
+        transfer.is_body_too_large_ = true;
         return 0;
     }
     return bytes;
@@ -339,16 +340,20 @@ int HttpTransfer::on_progress(void* self, curl_off_t, curl_off_t downloaded, cur
     if (downloaded <= static_cast<curl_off_t>(limits::kResponseReadBytesMax)) {
         return 0;
     }
-    transfer.is_too_large_ = true;
+    transfer.is_body_too_large_ = true;
     return 1;
 }
 
-HttpFailure HttpTransfer::classify(CURLcode code) const noexcept {
+HttpFailure HttpTransfer::classify(CURLcode code, int status) const noexcept {
     if (is_bad_url_ || blocked_request_) {
         return HttpFailure::kBlockedAddress;
     }
-    if (is_too_large_) {
+    if (is_head_too_large_) {
         return HttpFailure::kResponseTooLarge;
+    }
+    if (is_body_too_large_) {
+        // It said yes before it said too much: another attempt would only make it do its work again.
+        return status >= 200 && status <= 299 ? HttpFailure::kNone : HttpFailure::kResponseTooLarge;
     }
     if (request_.only_resolves && !response_.addresses.empty()) {
         return HttpFailure::kNone;
@@ -356,6 +361,8 @@ HttpFailure HttpTransfer::classify(CURLcode code) const noexcept {
     switch (code) {
         case CURLE_OK:
             return HttpFailure::kNone;
+        case CURLE_BAD_CONTENT_ENCODING:  // the head could be read, and the status is what counts
+            return status != 0 ? HttpFailure::kNone : HttpFailure::kConnection;
         case CURLE_OPERATION_TIMEDOUT:
             return HttpFailure::kTimeout;
         case CURLE_COULDNT_RESOLVE_HOST:
@@ -378,9 +385,15 @@ HttpFailure HttpTransfer::classify(CURLcode code) const noexcept {
 }
 
 HttpResponse HttpTransfer::finish(CURLcode code) {
-    const HttpFailure failure = classify(code);
+    long status = 0;
+    if (is_bad_url_ || has_refused_tunnel() ||
+        curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status) != CURLE_OK) {
+        status = 0;
+    }
+    const HttpFailure failure = classify(code, static_cast<int>(status));
     HttpResponse response = std::move(response_);
     response.failure = failure;
+    response.status = static_cast<int>(status);
     if (!request_.only_resolves) {
         response.addresses.clear();
     }
@@ -395,11 +408,6 @@ HttpResponse HttpTransfer::finish(CURLcode code) {
         response.message = "the proxy cannot be reached";  // where it is, is the operator's affair
     } else if (response.failure != HttpFailure::kNone) {
         response.message = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
-    }
-    long status = 0;
-    if (!is_bad_url_ && !has_refused_tunnel() &&
-        curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status) == CURLE_OK) {
-        response.status = static_cast<int>(status);
     }
     response.duration_ms =
         std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started_).count();

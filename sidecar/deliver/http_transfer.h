@@ -51,7 +51,7 @@ class HttpTransfer {
     template <typename Value>
     void set(CURLoption option, Value value);
     void link_headers();
-    [[nodiscard]] HttpFailure classify(CURLcode code) const noexcept;
+    [[nodiscard]] HttpFailure classify(CURLcode code, int status) const noexcept;
     [[nodiscard]] bool is_allowed(const IpAddress& address, std::uint16_t port);
     void enter(Stage stage);
     [[nodiscard]] bool connect_next();
@@ -87,7 +87,8 @@ class HttpTransfer {
     bool is_bad_url_ = false;
     bool opened_allowed_ = false;   // a socket was opened to an address that is allowed
     bool blocked_request_ = false;  // refused on the connection that libcurl had chosen
-    bool is_too_large_ = false;
+    bool is_head_too_large_ = false;
+    bool is_body_too_large_ = false;
     bool has_own_connection_ = false;
     std::chrono::steady_clock::time_point started_;
     char error_[CURL_ERROR_SIZE] = {};
