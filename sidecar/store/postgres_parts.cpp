@@ -9,10 +9,6 @@
 
 namespace headgate {
 
-namespace {
-constexpr TimeMs kHourMs = 3'600'000;
-}  // namespace
-
 PgRollups::Change& PgRollups::of(std::string_view webhook_id, TimeMs created_at, std::string_view event_type) {
     return changes_[{std::string(webhook_id), created_at - created_at % kHourMs, std::string(event_type)}];
 }

@@ -6,14 +6,10 @@
 
 #include "sidecar/base/failpoint.h"
 #include "sidecar/store/postgres_partitions.h"
+#include "sidecar/store/postgres_parts.h"
 #include "sidecar/store/postgres_store.h"
 
 namespace headgate {
-namespace {
-
-constexpr TimeMs kHourMs = 3'600'000;
-
-}  // namespace
 
 // At most one: a drop waits for everybody who uses the table, and everybody who comes later waits behind it.
 std::size_t PostgresStore::drop_old_partition(const PurgeRequest& request) {

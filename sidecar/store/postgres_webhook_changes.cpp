@@ -2,6 +2,7 @@
 // in the same transaction, so that the next persist transaction and the dispatcher read it.
 
 #include "common/event_id.h"
+#include "sidecar/store/postgres_parts.h"
 #include "sidecar/store/postgres_store.h"
 
 namespace headgate {
@@ -131,10 +132,19 @@ Result<void> PostgresStore::delete_webhook(std::string_view org, std::string_vie
             " WHERE id = $2 AND organization_id = $3 AND deleted_at IS NULL",
             now, id, org);
         if (db_.changes() == 0) throw_pg_not_found("webhook", id);
+        // Those that had failed so far are failures no more: what the update replaced is read beside it, in the same
+        // snapshot.
         db_.execute(
-            "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', holds_order = 0, updated_at = $1"
-            " WHERE webhook_id = $2 AND state IN ('queued', 'retrying', 'blocked', 'in_flight')",
-            now, id);
+            "WITH open AS MATERIALIZED (SELECT id, event_id, created_at, kind, status FROM deliveries"
+            "  WHERE webhook_id = $2 AND state IN ('queued', 'retrying', 'blocked', 'in_flight') FOR UPDATE),"
+            " cancelled AS (UPDATE deliveries d SET state = 'cancelled', status = 'cancelled', holds_order = 0,"
+            "  updated_at = $1 FROM open WHERE d.id = open.id),"
+            " failures AS (SELECT open.created_at - open.created_at % $3 AS hour_at, e.type AS event_type,"
+            "  count(*) AS n FROM open JOIN events e ON e.id = open.event_id"
+            "  WHERE open.kind = 'event' AND open.status = 'failed' GROUP BY 1, 2)"
+            " UPDATE rollups r SET failed_count = greatest(r.failed_count - f.n, 0) FROM failures f"
+            " WHERE r.webhook_id = $2 AND r.hour_at = f.hour_at AND r.event_type = f.event_type",
+            now, id, kHourMs);
         db_.execute("UPDATE deliveries SET holds_order = 0 WHERE webhook_id = $1 AND holds_order = 1", id);
         db_.execute("UPDATE rollups SET pending_count = 0 WHERE webhook_id = $1 AND pending_count <> 0", id);
         db_.execute(

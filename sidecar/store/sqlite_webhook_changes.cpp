@@ -2,6 +2,7 @@
 // in the same transaction, so that the next persist transaction and the dispatcher read it.
 
 #include "common/event_id.h"
+#include "sidecar/store/sqlite_parts.h"
 #include "sidecar/store/sqlite_store.h"
 #include "sidecar/store/system_events.h"
 
@@ -121,7 +122,20 @@ Result<void> SqliteStore::delete_webhook(std::string_view org, std::string_view 
             " WHERE id = ?2 AND organization_id = ?3 AND deleted_at IS NULL",
             now, id, org);
         if (db_.changes() == 0) throw_not_found("webhook", id);
-        // One statement for each partial index; a head that was left dead still holds its order.
+        // Those that have failed so far are failures no more. Each has its own partial index, here and below.
+        db_.execute(
+            "UPDATE rollups SET failed_count = max(failed_count - c.n, 0) FROM"
+            " (SELECT d.created_at - d.created_at % ?1 AS hour_at, e.type AS event_type, count(*) AS n FROM"
+            "   (SELECT event_id, created_at, kind, status FROM deliveries WHERE webhook_id = ?2"
+            "    AND state IN ('queued', 'retrying')"
+            "    UNION ALL SELECT event_id, created_at, kind, status FROM deliveries WHERE webhook_id = ?2"
+            "    AND state = 'in_flight'"
+            "    UNION ALL SELECT event_id, created_at, kind, status FROM deliveries WHERE webhook_id = ?2"
+            "    AND state = 'blocked') d"
+            "  JOIN events e ON e.id = d.event_id WHERE d.kind = 'event' AND d.status = 'failed' GROUP BY 1, 2) c"
+            " WHERE rollups.webhook_id = ?2 AND rollups.hour_at = c.hour_at AND rollups.event_type = c.event_type",
+            kHourMs, id);
+        // A head that was left dead still holds its order.
         db_.execute(
             "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', holds_order = 0, updated_at = ?1"
             " WHERE webhook_id = ?2 AND state IN ('queued', 'retrying')",
