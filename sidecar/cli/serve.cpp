@@ -3,6 +3,7 @@
 
 #include "sidecar/app.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/open_files.h"
 #include "sidecar/cli/command.h"
 
 namespace headgate {
@@ -17,6 +18,7 @@ void add_serve(CLI::App& root, Invocation& invocation) {
             if (!secrets) return tl::unexpected(secrets.error());
             std::signal(SIGPIPE, SIG_IGN);
             start_logging(config->log_level, config->log_format);
+            raise_open_files_max();
             App app(std::move(*config), std::move(*secrets));
             return app.run();
         };

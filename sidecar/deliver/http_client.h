@@ -52,16 +52,24 @@ enum class HttpFailure : std::uint8_t {
     kDns,
     kBlockedAddress,
     kResponseTooLarge,
-    kInterrupted,  // by abort_all() or the end of the client
+    kInterrupted,  // by abort_all(), the end of the client, or a LocalFault
 };
 [[nodiscard]] std::string_view failure_name(HttpFailure failure) noexcept;  // the error_type of an attempt
 
+// What kept a request from beginning here, on this machine.
+enum class LocalFault : std::uint8_t {
+    kNone,
+    kNoSocket,        // no file descriptor, or no memory for a socket
+    kTooManyLookUps,  // of names; see name_look_ups.h
+};
+
 struct HttpResponse {
     HttpFailure failure = HttpFailure::kNone;
-    std::string message;  // of a failure; no secret in it
-    int status = 0;       // 0 = none was read
-    std::string headers;  // "Name: value" LF …, of the last response head
-    std::string body;     // decoded, its first kResponseKeptBytesMax bytes
+    LocalFault local_fault = LocalFault::kNone;  // of kInterrupted
+    std::string message;                         // of a failure; no secret in it
+    int status = 0;                              // 0 = none was read
+    std::string headers;                         // "Name: value" LF …, of the last response head
+    std::string body;                            // decoded, its first kResponseKeptBytesMax bytes
     std::int64_t duration_ms = 0;
     std::vector<IpAddress> addresses;  // of a request that only resolves, each once
 };
