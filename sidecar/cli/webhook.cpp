@@ -7,7 +7,7 @@
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
 #include "sidecar/cli/webhook_options.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace json = boost::json;
