@@ -11,6 +11,7 @@
 
 #include "lua-free-tests/store_conformance.h"  // last
 #include "lua-free-tests/temp_dir.h"
+#include "sidecar/store/sqlite_statement.h"
 #include "sidecar/store/store.h"
 
 using namespace headgate;
@@ -257,6 +258,25 @@ void test_read_only_store_refuses_to_write(void**) {
     assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kUnavailable));
 }
 
+// SQLite would give $2 the number 1, and with it the other's value.
+void test_numbered_parameters_are_taken_only_in_order(void**) {
+    TempDir dir;
+    SqliteConnection db(dir.path() + "/any.db", false);
+    auto row = db.query("SELECT $1 || $2 || $1", std::string_view("a"), std::string_view("b"));
+    assert_true(row.step());
+    assert_string_equal(row.text(0).c_str(), "aba");
+    constexpr const char* kTurned = "SELECT $2 || $1";
+    for (int i = 0; i < 2; i++) {  // nor is it remembered
+        ErrorCode code = ErrorCode::kNotFound;
+        try {
+            (void)db.query(kTurned, std::string_view("a"), std::string_view("b"));
+        } catch (const StoreFailure& failure) {
+            code = failure.error.code;
+        }
+        assert_true(code == ErrorCode::kInternal);
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -272,6 +292,7 @@ int main() {
         cmocka_unit_test(test_view_webhook_deliveries_shows_attempts_in_seconds),
         cmocka_unit_test(test_two_writers_wait_for_each_other),
         cmocka_unit_test(test_together_is_one_transaction),
+        cmocka_unit_test(test_numbered_parameters_are_taken_only_in_order),
         cmocka_unit_test(test_read_only_store_refuses_to_write),
     };
     tests.insert(tests.end(), std::begin(own), std::end(own));
