@@ -1,21 +1,17 @@
 // headgate check-config: every problem of the configuration and of what it names, at once.
 #include <hiredis/hiredis.h>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
 #include <filesystem>
 #include <optional>
 
 #include "common/resp.h"
+#include "sidecar/cli/ask_redis.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
-#include "sidecar/io/redis_link.h"
 
 namespace headgate {
 namespace {
-
-constexpr std::chrono::milliseconds kRedisTimeout{3'000};
 
 class Findings {
  public:
@@ -41,7 +37,7 @@ class Findings {
 };
 
 // Every server of a cluster.
-boost::asio::awaitable<std::vector<Result<RedisReplies>>> ask(RedisLink& redis) {
+boost::asio::awaitable<RedisAnswers> ask(RedisLink& redis) {
     std::string commands;
     RespWriter(commands)
         .command("PING")
@@ -81,15 +77,7 @@ void judge_redis(const RedisReplies& replies, std::string_view check, Findings& 
 
 void check_redis(const Result<RedisAddress>& address, std::string_view check, Findings& findings) {
     if (!address) return findings.problem(check, address.error().message);
-    boost::asio::io_context io(1);
-    auto redis = make_redis_link(io.get_executor(), *address, kRedisTimeout);
-    std::vector<Result<RedisReplies>> answers;
-    boost::asio::co_spawn(io, ask(*redis), [&](const std::exception_ptr& thrown, auto replies) {
-        if (!thrown) answers = std::move(replies);
-        redis->close();
-    });
-    io.run();
-    for (const Result<RedisReplies>& replies : answers) {
+    for (const Result<RedisReplies>& replies : ask_redis(*address, ask)) {
         if (!replies)
             findings.problem(check, replies.error().message +
                                         "; is Redis running there? `headgate serve` starts without it and waits");
