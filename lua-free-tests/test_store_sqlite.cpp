@@ -108,6 +108,25 @@ void test_open_wrong_master_key_says_so(void**) {
     assert_true(open_error(options).empty());
 }
 
+// SQLite would give $2 the number 1, and with it the other's value.
+void test_numbered_parameters_are_taken_only_in_order(void**) {
+    TempDir dir;
+    SqliteConnection db(dir.path() + "/any.db", false);
+    auto row = db.query("SELECT $1 || $2 || $1", std::string_view("a"), std::string_view("b"));
+    assert_true(row.step());
+    assert_string_equal(row.text(0).c_str(), "aba");
+    constexpr const char* kTurned = "SELECT $2 || $1";
+    for (int i = 0; i < 2; i++) {  // nor is it remembered
+        ErrorCode code = ErrorCode::kNotFound;
+        try {
+            (void)db.query(kTurned, std::string_view("a"), std::string_view("b"));
+        } catch (const StoreFailure& failure) {
+            code = failure.error.code;
+        }
+        assert_true(code == ErrorCode::kInternal);
+    }
+}
+
 void test_open_exclusive_twice_names_the_holder(void**) {
     TempDir dir;
     StoreOptions options = options_of(dir);
@@ -258,25 +277,6 @@ void test_read_only_store_refuses_to_write(void**) {
     assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kUnavailable));
 }
 
-// SQLite would give $2 the number 1, and with it the other's value.
-void test_numbered_parameters_are_taken_only_in_order(void**) {
-    TempDir dir;
-    SqliteConnection db(dir.path() + "/any.db", false);
-    auto row = db.query("SELECT $1 || $2 || $1", std::string_view("a"), std::string_view("b"));
-    assert_true(row.step());
-    assert_string_equal(row.text(0).c_str(), "aba");
-    constexpr const char* kTurned = "SELECT $2 || $1";
-    for (int i = 0; i < 2; i++) {  // nor is it remembered
-        ErrorCode code = ErrorCode::kNotFound;
-        try {
-            (void)db.query(kTurned, std::string_view("a"), std::string_view("b"));
-        } catch (const StoreFailure& failure) {
-            code = failure.error.code;
-        }
-        assert_true(code == ErrorCode::kInternal);
-    }
-}
-
 }  // namespace
 
 int main() {
@@ -285,6 +285,7 @@ int main() {
     const CMUnitTest own[] = {
         cmocka_unit_test(test_open_malformed_url_or_key_is_refused),
         cmocka_unit_test(test_open_wrong_master_key_says_so),
+        cmocka_unit_test(test_numbered_parameters_are_taken_only_in_order),
         cmocka_unit_test(test_open_exclusive_twice_names_the_holder),
         cmocka_unit_test(test_migrate_newer_or_changed_schema_is_refused),
         cmocka_unit_test(test_migrated_file_is_in_wal_mode),
@@ -292,7 +293,6 @@ int main() {
         cmocka_unit_test(test_view_webhook_deliveries_shows_attempts_in_seconds),
         cmocka_unit_test(test_two_writers_wait_for_each_other),
         cmocka_unit_test(test_together_is_one_transaction),
-        cmocka_unit_test(test_numbered_parameters_are_taken_only_in_order),
         cmocka_unit_test(test_read_only_store_refuses_to_write),
     };
     tests.insert(tests.end(), std::begin(own), std::end(own));
