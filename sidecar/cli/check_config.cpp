@@ -15,21 +15,21 @@ namespace {
 
 class Findings {
  public:
-    void ok(std::string_view check, std::string detail) { add(check, "ok", std::move(detail)); }
-    void warning(std::string_view check, std::string detail) { add(check, "warning", std::move(detail)); }
-    void problem(std::string_view check, std::string detail) {
+    void ok(std::string_view check, std::string_view detail) { add(check, "ok", detail); }
+    void warning(std::string_view check, std::string_view detail) { add(check, "warning", detail); }
+    void problem(std::string_view check, std::string_view detail) {
         ++problems_;
-        add(check, "problem", std::move(detail));
+        add(check, "problem", detail);
     }
     [[nodiscard]] const boost::json::array& rows() const { return rows_; }
     [[nodiscard]] int problems() const { return problems_; }
 
  private:
-    void add(std::string_view check, std::string_view result, std::string detail) {
+    void add(std::string_view check, std::string_view result, std::string_view detail) {
         boost::json::object row;
         row.emplace("check", check);
         row.emplace("result", result);
-        row.emplace("detail", std::move(detail));
+        row.emplace("detail", detail);
         rows_.push_back(std::move(row));
     }
     boost::json::array rows_;
