@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
+#include <system_error>
 
 #include "common/hmac.h"
 #include "sidecar/base/failpoint.h"
@@ -22,7 +22,8 @@ constexpr std::string_view kUrlScheme = "sqlite:";
 Result<SqliteStore::FileLock> lock_for_serving(const std::string& db_path) {
     std::string path = db_path + ".lock";
     int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0) return fail(ErrorCode::kUnavailable, "cannot open " + path + ": " + std::strerror(errno));
+    if (fd < 0)
+        return fail(ErrorCode::kUnavailable, "cannot open " + path + ": " + std::generic_category().message(errno));
     SqliteStore::FileLock lock(fd);
     if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
         char pid[32] = {};
@@ -34,7 +35,7 @@ Result<SqliteStore::FileLock> lock_for_serving(const std::string& db_path) {
     }
     std::string pid = std::to_string(::getpid()) + "\n";
     if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-        return fail(ErrorCode::kUnavailable, "cannot write " + path + ": " + std::strerror(errno));
+        return fail(ErrorCode::kUnavailable, "cannot write " + path + ": " + std::generic_category().message(errno));
     }
     return lock;
 }
