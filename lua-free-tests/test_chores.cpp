@@ -12,8 +12,8 @@
 #include "lua-free-tests/cmocka_cpp.h"  // last
 #include "lua-free-tests/run_awaitable.h"
 #include "lua-free-tests/stub_store.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/chores.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/match/wants.h"
 
 using namespace headgate;

@@ -15,8 +15,8 @@
 #include "lua-free-tests/loopback_server.h"
 #include "lua-free-tests/run_awaitable.h"
 #include "lua-free-tests/stub_store.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/dispatcher.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/store/lane.h"
 
 using namespace headgate;

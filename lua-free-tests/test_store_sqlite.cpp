@@ -11,6 +11,7 @@
 
 #include "lua-free-tests/store_conformance.h"  // last
 #include "lua-free-tests/temp_dir.h"
+#include "sidecar/store/sqlite_statement.h"
 #include "sidecar/store/store.h"
 
 using namespace headgate;
@@ -105,6 +106,25 @@ void test_open_wrong_master_key_says_so(void**) {
     assert_true(open_error(options).find("the master key is not the one") != std::string::npos);
     options.previous_master_keys = {kMasterKey};
     assert_true(open_error(options).empty());
+}
+
+// SQLite would give $2 the number 1, and with it the other's value.
+void test_numbered_parameters_are_taken_only_in_order(void**) {
+    TempDir dir;
+    SqliteConnection db(dir.path() + "/any.db", false);
+    auto row = db.query("SELECT $1 || $2 || $1", std::string_view("a"), std::string_view("b"));
+    assert_true(row.step());
+    assert_string_equal(row.text(0).c_str(), "aba");
+    constexpr const char* kTurned = "SELECT $2 || $1";
+    for (int i = 0; i < 2; i++) {  // nor is it remembered
+        ErrorCode code = ErrorCode::kNotFound;
+        try {
+            (void)db.query(kTurned, std::string_view("a"), std::string_view("b"));
+        } catch (const StoreFailure& failure) {
+            code = failure.error.code;
+        }
+        assert_true(code == ErrorCode::kInternal);
+    }
 }
 
 void test_open_exclusive_twice_names_the_holder(void**) {
@@ -265,6 +285,7 @@ int main() {
     const CMUnitTest own[] = {
         cmocka_unit_test(test_open_malformed_url_or_key_is_refused),
         cmocka_unit_test(test_open_wrong_master_key_says_so),
+        cmocka_unit_test(test_numbered_parameters_are_taken_only_in_order),
         cmocka_unit_test(test_open_exclusive_twice_names_the_holder),
         cmocka_unit_test(test_migrate_newer_or_changed_schema_is_refused),
         cmocka_unit_test(test_migrated_file_is_in_wal_mode),

@@ -17,11 +17,11 @@
 
 #include "sidecar/api/api.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/chores.h"
 #include "sidecar/deliver/dispatcher.h"
 #include "sidecar/ingest/ingest_groups.h"
 #include "sidecar/io/http_server.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
 #include "sidecar/monitor.h"
 #include "sidecar/ownership.h"

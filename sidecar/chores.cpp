@@ -8,8 +8,8 @@
 #include <string>
 
 #include "sidecar/base/log.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/wake_signal.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
 #include "sidecar/match/wants.h"
 

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "sidecar/base/log.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace {

@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/attempt.h"
 #include "sidecar/deliver/clock_watch.h"
 #include "sidecar/deliver/dispatcher.h"
@@ -27,7 +28,6 @@
 #include "sidecar/deliver/memory_quota.h"
 #include "sidecar/deliver/store_round.h"
 #include "sidecar/deliver/wake_signal.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 

@@ -5,7 +5,7 @@
 
 #include <algorithm>
 
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/store/lane.h"
 
 namespace headgate {

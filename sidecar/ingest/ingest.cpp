@@ -21,9 +21,9 @@
 #include "sidecar/base/failpoint.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/measures.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/ingest/ingest_batch.h"
 #include "sidecar/ingest/stream_reader.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 

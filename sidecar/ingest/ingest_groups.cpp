@@ -16,8 +16,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <list>
 
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/ingest/stream_groups.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 namespace asio = boost::asio;

@@ -7,7 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
+#include <system_error>
 
 namespace headgate {
 namespace {
@@ -267,7 +267,7 @@ void PgConnection::wait_for_input(Clock::time_point deadline) {
         if (left <= 0) lose("no answer in time");
         pollfd ready{PQsocket(handle_.get()), static_cast<short>(unsent > 0 ? POLLIN | POLLOUT : POLLIN), 0};
         int count = ::poll(&ready, 1, static_cast<int>(std::min<std::int64_t>(left, 1'000'000)));
-        if (count < 0 && errno != EINTR) lose(std::string("poll: ") + std::strerror(errno));
+        if (count < 0 && errno != EINTR) lose("poll: " + std::generic_category().message(errno));
         if (count > 0 && (ready.revents & ~POLLOUT) != 0) return;
     }
 }

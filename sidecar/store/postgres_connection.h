@@ -11,7 +11,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,13 +23,13 @@
 #include "common/result.h"
 #include "sidecar/base/own_servers.h"
 #include "sidecar/store/postgres_params.h"
+#include "sidecar/store/store_failure.h"
 
 namespace headgate {
 
-struct PgError : std::exception {
-    explicit PgError(Error cause, std::string state = {}) : error(std::move(cause)), sqlstate(std::move(state)) {}
-    const char* what() const noexcept override { return error.message.c_str(); }
-    Error error;
+struct PgError : StoreFailure {
+    explicit PgError(Error cause, std::string state = {})
+        : StoreFailure(std::move(cause)), sqlstate(std::move(state)) {}
     std::string sqlstate;  // empty: not from the server
 };
 

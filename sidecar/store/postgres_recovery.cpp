@@ -14,7 +14,7 @@ PostgresStore::ByHand PostgresStore::lock_delivery(std::string_view org, std::st
     db_.send("SELECT id FROM webhooks WHERE id = $1 FOR NO KEY UPDATE", seen.webhook_id);
     if (!seen.ordering_key.empty()) send_heads({{seen.webhook_id, seen.ordering_key}});
     auto row = db_.query("SELECT holds_order, replay_id FROM deliveries WHERE id = $1 FOR UPDATE", id);
-    if (!row.step()) throw_pg_not_found("delivery", id);
+    if (!row.step()) throw_not_found("delivery", id);
     return {delivery_row(org, id), row.number(0) != 0, row.text(1)};
 }
 
@@ -48,13 +48,13 @@ Result<Delivery> PostgresStore::retry_delivery(std::string_view org, std::string
         const ByHand row = lock_delivery(org, id);
         const Delivery& delivery = row.delivery;
         if (delivery.state == "in_flight" || delivery.state == "success") {
-            throw_pg_conflict("delivery " + delivery.id + " is " + delivery.state);
+            throw_conflict("delivery " + delivery.id + " is " + delivery.state);
         }
         if (delivery.state == "blocked") {
-            throw_pg_conflict("delivery " + delivery.id + " waits for an earlier one of its ordering key");
+            throw_conflict("delivery " + delivery.id + " waits for an earlier one of its ordering key");
         }
         if (!db_.query("SELECT 1 FROM webhooks WHERE id = $1 AND deleted_at IS NULL", delivery.webhook_id).step()) {
-            throw_pg_conflict("webhook " + delivery.webhook_id + " was deleted");
+            throw_conflict("webhook " + delivery.webhook_id + " was deleted");
         }
         uncount_dead(row);
         const bool was_tried = delivery.attempts > 0;
@@ -68,7 +68,7 @@ Result<Delivery> PostgresStore::cancel_delivery(std::string_view org, std::strin
         const ByHand row = lock_delivery(org, id);
         const Delivery& delivery = row.delivery;
         if (delivery.state == "in_flight" || delivery.state == "success") {
-            throw_pg_conflict("delivery " + delivery.id + " is " + delivery.state);
+            throw_conflict("delivery " + delivery.id + " is " + delivery.state);
         }
         if (delivery.state == "cancelled") return delivery;
         uncount_dead(row);

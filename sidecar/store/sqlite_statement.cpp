@@ -63,6 +63,15 @@ void switch_to_wal(sqlite3* handle) {
     if (code != SQLITE_OK) raise_error(handle, code);
 }
 
+// Its $1 is a name: SQLite gives the first one that it meets the number 1.
+void check_parameters(sqlite3_stmt* statement, const char* sql) {
+    for (int number = 1; number <= sqlite3_bind_parameter_count(statement); number++) {
+        const char* name = sqlite3_bind_parameter_name(statement, number);
+        if (name == nullptr || name[0] != '$' || name + 1 == std::to_string(number)) continue;
+        throw SqliteError({ErrorCode::kInternal, std::string(name) + " stands before others: " + sql});
+    }
+}
+
 // SQLite counts all memory that it takes, behind a mutex that the threads of the process share, for a number that
 // nobody asks for. Only before its first use; where that has been, it counts.
 void configure_once() {
@@ -157,7 +166,9 @@ sqlite3_stmt* SqliteConnection::prepared(const char* sql) {
         sqlite3_stmt* raw = nullptr;
         int code = sqlite3_prepare_v3(handle_.get(), sql, -1, SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
         if (code != SQLITE_OK) raise_error(handle_.get(), code);
-        slot.reset(raw);
+        std::unique_ptr<sqlite3_stmt, Finalizer> statement(raw);
+        check_parameters(raw, sql);
+        slot = std::move(statement);
     }
     return slot.get();
 }

@@ -6,7 +6,6 @@
 #include <sqlite3.h>
 
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,13 +15,12 @@
 #include <utility>
 
 #include "common/result.h"
+#include "sidecar/store/store_failure.h"
 
 namespace headgate {
 
-struct SqliteError : std::exception {
-    explicit SqliteError(Error cause) : error(std::move(cause)) {}
-    const char* what() const noexcept override { return error.message.c_str(); }
-    Error error;
+struct SqliteError : StoreFailure {
+    using StoreFailure::StoreFailure;
 };
 
 // Bytes that are no text: bound as BLOB.
@@ -93,7 +91,8 @@ class SqliteConnection {
     SqliteConnection(const SqliteConnection&) = delete;
     SqliteConnection& operator=(const SqliteConnection&) = delete;
 
-    // `sql` is a literal: its address finds the statement prepared earlier.
+    // `sql` is a literal: its address finds the statement prepared earlier. Parameters are ?, ?NNN, or $1, $2, … that
+    // first stand in that order.
     template <typename... Args>
     [[nodiscard]] SqliteQuery query(const char* sql, const Args&... args) {
         return SqliteQuery(prepared(sql), args...);
