@@ -1,7 +1,6 @@
-# The SQLite store fails while events are published: its disk is full, another process has locked it for longer than we wait,
-# its disk is slow, it may not be written at start, it refuses the log of attempts. What arrives meanwhile stays in Redis,
-# memory stays what it was, /health says why, and all goes on by itself: every 201 is persisted once and delivered.
-# t/65-store-read-only.t makes it read-only.
+# The SQLite store's disk fails while events are published: it is full, it is slow, it may not be written at start. What
+# arrives meanwhile stays in Redis, memory stays what it was, /health says why, and all goes on by itself: every 201 is
+# persisted once and delivered. Other faults: t/67-store-refuses.t, t/65-store-read-only.t.
 use v5.36;
 use Test::More;
 
@@ -42,36 +41,8 @@ $faults->is_held_back(
 if ($is_disk) { unlink "$disk/filler" or die "unlink: $!" }
 else          { system('prlimit', '--pid', $sidecar->process->pid, '--fsize=unlimited:unlimited') == 0 or die 'prlimit' }
 $faults->goes_on('full');
+$faults->is_sent_once('full');
 $sidecar->wait_until_healthy;
-
-# ---- locked by another process ------------------------------------------------------------------------
-
-$faults->mark_log;
-open(my $lock, '|-', 'sqlite3', '-cmd', '.timeout 10000', $sidecar->{database}) // die $!;
-$lock->autoflush(1);
-print $lock "BEGIN IMMEDIATE;\n.shell touch @{[ $t->path('locked') ]}\n";
-$t->wait_for('the lock', sub { -e $t->path('locked') });
-$faults->is_held_back('locked', error => 'event=ingest\.persist_failed .*database is locked');
-print $lock "COMMIT;\n";
-close $lock;
-$faults->goes_on('locked');
-
-# ---- the log of attempts is refused --------------------------------------------------------------------
-
-$faults->mark_log;
-my $attempts = sub { $sidecar->sql_value('SELECT count(*) FROM attempts') };
-$sidecar->change("CREATE TRIGGER no_log BEFORE INSERT ON attempts BEGIN SELECT RAISE(ABORT, 'no log'); END");
-my $without = $attempts->();
-$faults->progress('without a log of attempts');
-my @published = map { $_->{id} } $road->lines($road->{sent});
-$t->wait_for('every delivery to be settled', sub { !$sidecar->sql_value("SELECT count(*) FROM deliveries WHERE event_id <= '$published[-1]' AND state <> 'success'") });
-is $attempts->(), $without, 'no log: no attempt is written down';
-like $faults->log_since, qr/delivery\.record_refused .*no log/, 'no log: an error says so';
-$sidecar->change('DROP TRIGGER no_log');
-$faults->goes_on('no log');
-my %times;
-$times{ $_->{id} }++ for $road->lines($road->{received});
-is scalar(grep { $_ > 1 } values %times), 0, 'no log: nothing was sent twice, whatever failed';
 
 # ---- a slow disk --------------------------------------------------------------------------------------
 

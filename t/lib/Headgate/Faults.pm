@@ -98,6 +98,12 @@ sub is_told_once ($self, $name, @events) {
     }
 }
 
+sub is_sent_once ($self, $name) {
+    my %times;
+    $times{ $_->{id} }++ for $self->{road}->lines($self->{road}{received});
+    is scalar(grep { $_ > 1 } values %times), 0, "$name: nothing was sent twice, whatever failed";
+}
+
 sub goes_on ($self, $name) {
     my $accepted = $self->{road}->accepted_count;
     $self->{t}->wait_for("$name: all that waited to be stored", sub { $self->stored >= $accepted }, 30);
