@@ -16,7 +16,7 @@ $sidecar->{database} = "$store/headgate.db";
 # A short log: it is a file as well, and has to grow when the others may not.
 $sidecar->configure(max_in_flight => $MAX_IN_FLIGHT, level => '"warn"');
 $sidecar->serve->wait_until_healthy;
-my $faults = Headgate::Faults->start($t, $sidecar, failing => 1);
+my $faults = Headgate::Faults->start($t, $sidecar, second => [200, 200], webhooks => 3);
 
 # What was sent and cannot be recorded is bounded, the rest waits.
 my $REQUESTS_MAX = 4 * $MAX_IN_FLIGHT + $MAX_IN_FLIGHT;
@@ -27,10 +27,20 @@ sub is_refused ($name, $error, %args) {
 
 # ---- moved away: what is written then, nobody would find again --------------------------------------------
 
+# As many deliveries as memory holds wait for the slow endpoint. When it becomes a fast one, they could all be sent.
+my $in_memory = sub {
+    my ($key) = $sidecar->redis->command('KEYS', 'headgate:status:sidecar:*')->@*;
+    return { $sidecar->redis->command('HGETALL', $key // '')->@* }->{in_memory} // 0;
+};
+$t->wait_for('memory to be full of deliveries', sub { $in_memory->() >= 6 * $MAX_IN_FLIGHT });
 $faults->mark_log;
 rename $store, "$store.away" or die "rename: $!";
 $sidecar->{database} = "$store.away/headgate.db";
-is_refused('moved', 'the database was moved, deleted or replaced', health => qr/the store .* for \d+ ms; the limit is 5000 ms/);
+is_refused(
+    'moved', 'the database was moved, deleted or replaced', health => qr/the store .* for \d+ ms; the limit is 5000 ms/,
+    meanwhile => sub { $faults->answer(200) },
+);
+$faults->answer(500);
 rename "$store.away", $store or die "rename: $!";
 $sidecar->{database} = "$store/headgate.db";
 $faults->goes_on('moved');

@@ -18,7 +18,7 @@ my $t        = Headgate::Test->new;
 my $postgres = Headgate::Postgres->start($t);
 my $sidecar  = $t->sidecar(postgres => $postgres)->configure(max_in_flight => $MAX_IN_FLIGHT);
 $sidecar->serve->wait_until_healthy;
-my $faults = Headgate::Faults->start($t, $sidecar, failing => 1);
+my $faults = Headgate::Faults->start($t, $sidecar, second => [500]);
 
 sub set_read_only ($value) {
     $postgres->sql("ALTER SYSTEM SET default_transaction_read_only = $value");

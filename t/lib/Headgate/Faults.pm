@@ -8,17 +8,18 @@ use Headgate::Http;
 use Headgate::Receiver;
 use Headgate::Reconcile;
 
-# Publishes through an nginx of its own until settle(); the sidecar serves. Option: failing, with a second endpoint, which
-# answers 500 to everything.
+# Publishes through an nginx of its own until settle(); the sidecar serves. Option: second, with a second endpoint, which
+# gives this answer: [status, after how many ms], until answer() says otherwise; webhooks, how many it has (1).
 sub start ($class, $t, $sidecar, %args) {
     my $self  = bless { t => $t, sidecar => $sidecar, log_at => 0 }, $class;
     my $front = $sidecar->front;
     $self->{road} = Headgate::Reconcile->new($t, $sidecar);
-    if ($args{failing}) {
-        $self->{failing} = Headgate::Receiver->start($t);
-        $self->{failing}->answer('failing', 500);
-        my $url = $self->{failing}->url('failing');
-        $self->{failing_id} = $sidecar->run_json('webhook', 'create', '--org', $sidecar->org, '--url', $url, '--events', 'github.*')->{id};
+    if ($args{second}) {
+        $self->{second} = Headgate::Receiver->start($t);
+        $self->answer($args{second}->@*);
+        my $url = $self->{second}->url('second');
+        my @create = ('webhook', 'create', '--org', $sidecar->org, '--url', $url, '--events', 'github.*');
+        $self->{second_ids} = join ', ', map { "'$_'" } map { $sidecar->run_json(@create)->{id} } 1 .. $args{webhooks} // 1;
     }
     $self->{publisher} = $self->{road}->start_publisher(
         url => 'http://127.0.0.1:' . $front->port . '/events', until => $t->path('enough'), concurrency => 3, pause_ms => 10, bytes_max => 1500,
@@ -45,12 +46,13 @@ sub mark_log ($self)  { $self->{log_at} = length $self->{sidecar}->process->log_
 sub log_since ($self) { substr $self->{sidecar}->process->log_text, $self->{log_at} }
 
 # Requests that either endpoint has had.
-sub requests ($self) { $self->{road}->received_count + $self->failing_requests }
-sub failing_requests ($self) {
-    my $failing = $self->{failing} // return 0;
-    $failing->received;
-    return scalar(() = $failing->order('failing'));
+sub requests ($self) { $self->{road}->received_count + $self->second_requests }
+sub second_requests ($self) {
+    my $second = $self->{second} // return 0;
+    $second->received;
+    return scalar(() = $second->order('second'));
 }
+sub answer ($self, $status, $after_ms = 0) { $self->{second}->answer('second', $status, $after_ms) }
 
 # Until more has been answered 201, and more has arrived.
 sub progress ($self, $what) {
@@ -66,12 +68,13 @@ sub accepted ($self, $count, $what) {
 
 # While the store is away: publishing goes on, Redis keeps, memory does not grow. Options: error, what the log says since
 # mark_log(), and then nothing is stored; health, the reason that /health gives with its 503; requests_max, how many more
-# are sent that cannot be recorded (with error).
+# are sent that cannot be recorded (with error); meanwhile, called when these are counted from.
 sub is_held_back ($self, $name, %args) {
     my $t = $self->{t};
     $t->wait_for("$name: the store to refuse", sub { $self->log_since =~ /$args{error}/ }, 30) if $args{error};
     my $stored = $args{error} ? $self->stored : undef;
     my $requests = $self->requests;
+    $args{meanwhile}->() if $args{meanwhile};
     $self->is_unhealthy($name, $args{health}) if $args{health} && !$args{error};
     my $rss = $self->resident_kib;
     $self->accepted(100, "$name: events published meanwhile");
@@ -122,7 +125,7 @@ sub settle ($self) {
     is $account->{persisted_once}, $summary->{accepted}, 'every 201 is in the store exactly once, byte for byte';
     is_deeply $account->{wrong}, [], 'none is missing, doubled or altered';
     is $account->{delivered}, $summary->{accepted}, 'every 201 was delivered';
-    $self->settle_failing if $self->{failing};
+    $self->settle_second if $self->{second};
     is $sidecar->sql_value('SELECT count(*) FROM quarantine'), 0, 'no event was blamed';
     $t->wait_for('the streams to be empty', sub { $sidecar->redis->event_count == 0 });
     diag $road->report($account);
@@ -130,14 +133,14 @@ sub settle ($self) {
 }
 
 # Each request is an attempt in the log, and each attempt a request, but for those that were put back unsent.
-sub settle_failing ($self) {
+sub settle_second ($self) {
     my $attempts;
-    my $query = "SELECT count(*) FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE d.webhook_id = '$self->{failing_id}' AND a.outcome <> 'interrupted'";
-    $self->{t}->wait_for('each attempt at the endpoint that fails to be recorded', sub {
+    my $query = "SELECT count(*) FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE d.webhook_id IN ($self->{second_ids}) AND a.outcome <> 'interrupted'";
+    $self->{t}->wait_for('each attempt at the second endpoint to be recorded', sub {
         $attempts = $self->{sidecar}->sql_value($query);
-        return $attempts == $self->failing_requests;
+        return $attempts == $self->second_requests;
     });
-    pass "each of $attempts failed attempts is in the log once";
+    pass "each of $attempts attempts at the second endpoint is in the log once";
 }
 
 1;
