@@ -36,23 +36,20 @@ $t->wait_for('memory to be full of deliveries', sub { $in_memory->() >= 6 * $MAX
 $faults->mark_log;
 rename $store, "$store.away" or die "rename: $!";
 $sidecar->{database} = "$store.away/headgate.db";
-is_refused(
-    'moved', 'the database was moved, deleted or replaced', health => qr/the store .* for \d+ ms; the limit is 5000 ms/,
-    meanwhile => sub { $faults->answer(200) },
-);
+is_refused('moved', 'the database was moved, deleted or replaced', meanwhile => sub { $faults->answer(200) });
 $faults->answer(500);
 rename "$store.away", $store or die "rename: $!";
 $sidecar->{database} = "$store/headgate.db";
 $faults->goes_on('moved');
-$sidecar->wait_until_healthy;
 
 # ---- no file may grow --------------------------------------------------------------------------------------
 
+sub limit_files ($bytes) { system('prlimit', '--pid', $sidecar->process->pid, "--fsize=$bytes:unlimited") == 0 or die 'prlimit' }
+
 $faults->mark_log;
-my $LIMIT_BYTES = 128 * 1024;
-system('prlimit', '--pid', $sidecar->process->pid, "--fsize=$LIMIT_BYTES:unlimited") == 0 or die 'prlimit';
+limit_files(128 * 1024);
 is_refused('limited', 'disk I/O error: File too large');
-system('prlimit', '--pid', $sidecar->process->pid, '--fsize=unlimited:unlimited') == 0 or die 'prlimit';
+limit_files('unlimited');
 $faults->goes_on('limited');
 
 # ---- immutable: not even through a file that is open --------------------------------------------------------
@@ -84,6 +81,15 @@ SKIP: {
 
 my $account = $faults->settle;
 is $account->{duplicates}, 0, 'and nothing was delivered twice';
+
+# ---- when there is nothing to write -----------------------------------------------------------------------------
+
+# It can be read, and locked for writing: only that it cannot be written tells of it.
+$faults->disable_second;
+$sidecar->wait_until_healthy;
+limit_files(0);
+$faults->is_unhealthy('idle', qr/\Athe store has refused to be written for \d+ ms; the limit is 5000 ms\z/);
+limit_files('unlimited');
 $sidecar->wait_until_healthy;
 
 $t->done;

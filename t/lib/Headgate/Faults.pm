@@ -19,7 +19,7 @@ sub start ($class, $t, $sidecar, %args) {
         $self->answer($args{second}->@*);
         my $url = $self->{second}->url('second');
         my @create = ('webhook', 'create', '--org', $sidecar->org, '--url', $url, '--events', 'github.*');
-        $self->{second_ids} = join ', ', map { "'$_'" } map { $sidecar->run_json(@create)->{id} } 1 .. $args{webhooks} // 1;
+        $self->{second_ids} = [map { $sidecar->run_json(@create)->{id} } 1 .. $args{webhooks} // 1];
     }
     $self->{publisher} = $self->{road}->start_publisher(
         url => 'http://127.0.0.1:' . $front->port . '/events', until => $t->path('enough'), concurrency => 3, pause_ms => 10, bytes_max => 1500,
@@ -52,6 +52,7 @@ sub second_requests ($self) {
     $second->received;
     return scalar(() = $second->order('second'));
 }
+sub disable_second ($self) { $self->{sidecar}->run_json('webhook', 'update', $_, '--disable') for $self->{second_ids}->@*; return }
 sub answer ($self, $status, $after_ms = 0) { $self->{second}->answer('second', $status, $after_ms) }
 
 # Until more has been answered 201, and more has arrived.
@@ -135,7 +136,8 @@ sub settle ($self) {
 # Each request is an attempt in the log, and each attempt a request, but for those that were put back unsent.
 sub settle_second ($self) {
     my $attempts;
-    my $query = "SELECT count(*) FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE d.webhook_id IN ($self->{second_ids}) AND a.outcome <> 'interrupted'";
+    my $ids   = join ', ', map { "'$_'" } $self->{second_ids}->@*;
+    my $query = "SELECT count(*) FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE d.webhook_id IN ($ids) AND a.outcome <> 'interrupted'";
     $self->{t}->wait_for('each attempt at the second endpoint to be recorded', sub {
         $attempts = $self->{sidecar}->sql_value($query);
         return $attempts == $self->second_requests;
