@@ -130,7 +130,7 @@ SqliteConnection::SqliteConnection(const std::string& path, bool read_only) {
     if (!read_only) switch_to_wal(raw);
     // FULL makes every commit durable before it is acknowledged to Redis. The checkpoint takes its
     // time less often than the default, and rewrites each page once for many commits; `serve` makes it elsewhere
-    // (sqlite_checkpoint.h).
+    // (sqlite_wal_thread.h).
     execute_script(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 2000;"
         "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;");
@@ -140,6 +140,23 @@ void SqliteConnection::execute_script(std::string_view sql) {
     std::string text(sql);
     int code = sqlite3_exec(handle_.get(), text.c_str(), nullptr, nullptr, nullptr);
     if (code != SQLITE_OK) raise_error(handle_.get(), code);
+}
+
+void SqliteConnection::set_commits_wait(bool wait) {
+    if (wait == commits_wait_) return;
+    commits_wait_ = false;  // should the next line fail, the next call that wants FULL says it again
+    // Not a prepared statement: this one takes effect when it is compiled.
+    execute_script(wait ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+    commits_wait_ = wait;
+}
+
+void SqliteConnection::sync_wal() noexcept {
+    sqlite3_file* wal = nullptr;
+    const int code =
+        sqlite3_file_control(handle_.get(), "main", SQLITE_FCNTL_JOURNAL_POINTER, static_cast<void*>(&wal));
+    if (code == SQLITE_OK && wal != nullptr && wal->pMethods != nullptr) {
+        wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+    }
 }
 
 bool SqliteConnection::checkpoint() noexcept {

@@ -110,6 +110,11 @@ class SqliteConnection {
     void after_commit(int (*hook)(void*, sqlite3*, const char*, int), void* context) {
         sqlite3_wal_hook(handle_.get(), hook, context);
     }
+    // Does a commit wait for the disk (synchronous=FULL)? It does until told otherwise; a commit that does takes along
+    // those before it that did not (NORMAL). Not inside of a transaction. Throws SqliteError.
+    void set_commits_wait(bool wait);
+    // Puts what all connections have written to the WAL on the disk.
+    void sync_wal() noexcept;
     // Moves what can be moved into the database without waiting for anybody. True: nothing was left, or it failed.
     bool checkpoint() noexcept;
     [[nodiscard]] std::int64_t changes() const { return sqlite3_changes64(handle_.get()); }
@@ -126,6 +131,7 @@ class SqliteConnection {
     sqlite3_stmt* prepared(const char* sql);
 
     std::unique_ptr<sqlite3, Closer> handle_;
+    bool commits_wait_ = true;
     std::unordered_map<const char*, std::unique_ptr<sqlite3_stmt, Finalizer>> statements_;
 };
 

@@ -67,7 +67,7 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options) {
         auto store = std::make_unique<SqliteStore>(path, options.read_only, std::move(*secrets), std::move(lock));
         auto key_fits = store->check_master_key();
         if (!key_fits) return tl::unexpected<Error>(key_fits.error());
-        if (options.exclusive) store->checkpoint_beside(path);
+        if (options.exclusive) store->tend_wal_beside(path);
         return std::unique_ptr<Store>(std::move(store));
     } catch (const SqliteError& failure) {
         return tl::unexpected<Error>(failure.error);
@@ -91,7 +91,9 @@ void SqliteStore::roll_back_part() noexcept {
 }
 
 Result<void> SqliteStore::together(const std::function<Result<void>()>& work) {
-    return write([&] {
+    // The disk is waited for by the WAL thread, if there is one.
+    commits_wait_ = !wal_thread_;
+    auto done = write([&] {
         is_together_ = true;
         auto done = guarded([&] { return work(); });
         is_together_ = false;
@@ -100,6 +102,11 @@ Result<void> SqliteStore::together(const std::function<Result<void>()>& work) {
         // COMMIT would say so too, but not why.
         if (!db_.in_transaction()) throw SqliteError({ErrorCode::kUnavailable, "store: the transaction has ended"});
     });
+    if (wal_thread_) wal_thread_->sync_soon();
+    commits_wait_ = true;
+    // For single statements; a transaction says it again, should this fail for want of memory.
+    (void)guarded([&] { db_.set_commits_wait(true); });
+    return done;
 }
 
 std::string SqliteStore::seal(std::string_view plain, const std::string& place) {

@@ -16,9 +16,9 @@
 #include "sidecar/store/migrations.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
-#include "sidecar/store/sqlite_checkpoint.h"
 #include "sidecar/store/sqlite_parts.h"
 #include "sidecar/store/sqlite_statement.h"
+#include "sidecar/store/sqlite_wal_thread.h"
 #include "sidecar/store/store.h"
 
 namespace headgate {
@@ -44,8 +44,8 @@ class SqliteStore final : public Store {
     // Throws SqliteError when the file cannot be opened.
     SqliteStore(const std::string& path, bool read_only, SecretBox secrets, FileLock lock);
 
-    // Checkpoints of what this connection commits are made beside it from now on. Throws SqliteError.
-    void checkpoint_beside(const std::string& path) { checkpointer_.emplace(path).follow(db_); }
+    // From now on a thread beside this connection syncs and checkpoints what it commits. Throws SqliteError.
+    void tend_wal_beside(const std::string& path) { wal_thread_.emplace(path).follow(db_); }
     // kInvalidArgument when the file's secrets were sealed under a master key that was not given.
     Result<void> check_master_key();
 
@@ -163,6 +163,7 @@ class SqliteStore final : public Store {
     auto transaction(const char* begin, Work work) -> Result<std::invoke_result_t<Work&>> {
         if (is_together_) return part_of_transaction(std::move(work));
         auto result = guarded([&]() -> std::invoke_result_t<Work&> {
+            db_.set_commits_wait(commits_wait_);
             db_.execute(begin);
             if constexpr (std::is_void_v<std::invoke_result_t<Work&>>) {
                 work();
@@ -256,8 +257,9 @@ class SqliteStore final : public Store {
     FileLock lock_;
     SecretBox secrets_;
     SqliteConnection db_;
-    std::optional<SqliteCheckpointer> checkpointer_;
+    std::optional<SqliteWalThread> wal_thread_;
     bool is_together_ = false;  // inside of together()
+    bool commits_wait_ = true;  // for the disk; see together()
     // How far the present pass of retention has looked: events that must stay are looked at once in a pass.
     struct PurgeCursor {
         std::string org;

@@ -214,7 +214,9 @@ class Store {
 
     // Several calls in one transaction, so that they cost one commit: `work` makes them, one after the other, and an
     // error means that nothing of any of them was written. One that fails inside leaves the others as they are. A store
-    // that cannot do this makes a transaction of each; it then returns what `work` does, and so must not fail.
+    // that cannot do this makes a transaction of each; it then returns what `work` does, and so must not fail. For
+    // claims and results: what it has written is safe from the death of any process at once, from the loss of power
+    // about 100 ms later, or together with the next transaction of another kind; never is a later one kept without it.
     virtual Result<void> together(const std::function<Result<void>()>& work) { return work(); }
 
     // operator: brings the schema up to date; refuses a newer one. Returns how many were applied.
