@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -277,6 +278,29 @@ void test_read_only_store_refuses_to_write(void**) {
     assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kUnavailable));
 }
 
+// What is written into a file that is not at its path any more, nobody would find again.
+void test_moved_or_replaced_file_refuses_writes_until_it_is_back(void**) {
+    TempDir dir;
+    auto store = migrated(dir);
+    const std::string path = dir.path() + "/store.db";
+    const std::string away = path + ".away";
+    assert_true(std::filesystem::exists(path));
+    const auto refusal = [&store] {
+        auto refused = store->create_org(named_org("o"));
+        assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kUnavailable));
+        return refused.error().message;
+    };
+    std::filesystem::rename(path, away);
+    assert_non_null(std::strstr(refusal().c_str(), "moved, deleted or replaced"));
+    assert_int_equal(code_of(store->ping()), static_cast<int>(ErrorCode::kUnavailable));
+    assert_true(store->list_orgs().has_value());
+    std::filesystem::copy(away, path);
+    assert_non_null(std::strstr(refusal().c_str(), "moved, deleted or replaced"));
+    std::filesystem::rename(away, path);
+    assert_true(store->create_org(named_org("o")).has_value());
+    assert_true(store->ping().has_value());
+}
+
 }  // namespace
 
 int main() {
@@ -294,6 +318,7 @@ int main() {
         cmocka_unit_test(test_two_writers_wait_for_each_other),
         cmocka_unit_test(test_together_is_one_transaction),
         cmocka_unit_test(test_read_only_store_refuses_to_write),
+        cmocka_unit_test(test_moved_or_replaced_file_refuses_writes_until_it_is_back),
     };
     tests.insert(tests.end(), std::begin(own), std::end(own));
     return _cmocka_run_group_tests("store_sqlite", tests.data(), tests.size(), nullptr, nullptr);

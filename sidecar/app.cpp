@@ -273,7 +273,8 @@ struct App::Impl {
         vitals.retried = sent.retried;
         vitals.dead = sent.dead;
         vitals.in_flight = sent.in_flight;
-        for (std::int64_t since_ms : {ingested.refused_since_ms, sent.refused_since_ms.load()}) {
+        for (std::int64_t since_ms :
+             {ingested.refused_since_ms, sent.refused_since_ms.load(), ownership->refused_since_ms()}) {
             if (since_ms != 0)
                 vitals.store_refusing_ms = std::max(vitals.store_refusing_ms, steady_clock_ms() - since_ms);
         }

@@ -36,7 +36,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 inline constexpr milliseconds kBackoffMin{100};
-inline constexpr milliseconds kBackoffMax{5'000};
+inline constexpr milliseconds kBackoffMax{2'000};
 // Results that are not written yet, for each request that may be in flight: with more of them nothing is sent.
 inline constexpr std::size_t kUnwrittenPerInFlight = 4;
 

@@ -1,4 +1,6 @@
 // Lanes come and go: what the dispatcher makes of a change of leases.
+#include "sidecar/base/log.h"
+#include "sidecar/base/trouble.h"
 #include "sidecar/deliver/dispatcher_impl.h"
 #include "sidecar/store/lane.h"
 
@@ -48,6 +50,7 @@ bool Dispatcher::Impl::is_lane_in_use(int part) const {
 
 asio::awaitable<void> Dispatcher::Impl::recover_loop() {
     milliseconds backoff = kBackoffMin;
+    Trouble trouble;
     while (!is_stopping) {
         RecoverLanes recover{ready, ready->unrecovered(), owned};
         if (recover.lanes.empty()) {
@@ -59,11 +62,14 @@ asio::awaitable<void> Dispatcher::Impl::recover_loop() {
         if (recovered) {
             spdlog::info("delivery.recovered interrupted={} lanes={}", *recovered, lanes_asked);
             backoff = kBackoffMin;
+            (void)trouble.end();
             next_poll = steady_clock::now();
             store_signal.wake();
             continue;
         }
-        spdlog::warn("delivery.recover_failed retry_ms={} error=\"{}\"", backoff.count(), recovered.error().message);
+        if (trouble.is_news(recovered.error().message)) {
+            spdlog::warn("delivery.recover_failed error={} action=retry", log_value(recovered.error().message));
+        }
         co_await recover_signal.wait_until(steady_clock::now() + backoff);
         backoff = std::min(backoff * 2, kBackoffMax);
     }

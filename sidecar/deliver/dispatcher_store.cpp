@@ -4,6 +4,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "sidecar/base/log.h"
+#include "sidecar/base/trouble.h"
 #include "sidecar/deliver/dispatcher_impl.h"
 
 namespace headgate {
@@ -30,6 +32,7 @@ milliseconds until_next_look(std::optional<TimeMs> next_due_at) {
 
 asio::awaitable<void> Dispatcher::Impl::store_loop() {
     milliseconds backoff = kBackoffMin;
+    Trouble trouble;
     auto next_sweep = steady_clock::now() + kSweepInterval;
     for (;;) {
         const bool has_results = !results.empty() || !writing->records.empty();
@@ -71,8 +74,10 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
             writing->written = 0;
         }
         if (!outcome) {
-            spdlog::warn("delivery.store_failed unwritten={} retry_ms={} error=\"{}\"", unwritten(), backoff.count(),
-                         outcome.error().message);
+            if (trouble.is_news(outcome.error().message)) {
+                spdlog::warn("delivery.store_failed error={} unwritten={} action=retry",
+                             log_value(outcome.error().message), unwritten());
+            }
             if (counters.refused_since_ms == 0) {
                 counters.refused_since_ms = steady_clock_ms();
             }
@@ -83,6 +88,9 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
         }
         backoff = kBackoffMin;
         counters.refused_since_ms = 0;
+        if (const auto failures = trouble.end(); failures > 0) {
+            spdlog::info("delivery.store_recovered failures={}", failures);
+        }
         if (outcome->late > 0) {
             counters.late += outcome->late;
             spdlog::warn("delivery.late results={} action=left_to_the_new_owner", outcome->late);

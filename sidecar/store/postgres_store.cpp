@@ -149,8 +149,9 @@ Result<void> PostgresStore::ping() {
         return row.number(0) != 0;
     });
     if (!is_read_only) return tl::unexpected<Error>(is_read_only.error());
-    if (*is_read_only) return fail(ErrorCode::kUnavailable, "store: PostgreSQL takes no writes");
-    return {};
+    if (!*is_read_only) return {};
+    db_.disconnect();
+    return fail(ErrorCode::kUnavailable, "store: PostgreSQL takes no writes");
 }
 
 }  // namespace headgate

@@ -3,6 +3,8 @@
 
 #include <time.h>
 
+#include <cstring>
+
 namespace headgate {
 namespace {
 
@@ -47,8 +49,21 @@ ErrorCode code_of(int sqlite_code) {
     }
 }
 
+// Of the WAL, or of the database: sqlite3_system_errno() does not know of a COMMIT's.
+int last_system_error(sqlite3* handle) {
+    sqlite3_file* wal = nullptr;
+    int error = 0;
+    sqlite3_file_control(handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, static_cast<void*>(&wal));
+    if (wal != nullptr && wal->pMethods != nullptr) wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &error);
+    if (error == 0) sqlite3_file_control(handle, "main", SQLITE_FCNTL_LAST_ERRNO, &error);
+    return error;
+}
+
 [[noreturn]] void raise_error(sqlite3* handle, int code) {
     std::string message = std::string("SQLite: ") + (handle != nullptr ? sqlite3_errmsg(handle) : sqlite3_errstr(code));
+    // "disk I/O error" says little: a file that may not be written, one that may not grow, a disk that fails.
+    const int system_error = handle != nullptr && (code & 0xff) == SQLITE_IOERR ? last_system_error(handle) : 0;
+    if (system_error != 0) message += std::string(": ") + std::strerror(system_error);
     throw SqliteError({code_of(code), std::move(message)});
 }
 
@@ -158,6 +173,15 @@ bool SqliteConnection::checkpoint() noexcept {
     int moved = 0;
     const int code = sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
     return code != SQLITE_OK || moved >= pages;
+}
+
+void SqliteConnection::check_place() {
+    int has_moved = 0;
+    sqlite3_file_control(handle_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &has_moved);
+    if (has_moved == 0) return;
+    throw SqliteError(
+        {ErrorCode::kUnavailable,
+         "SQLite: the database was moved, deleted or replaced while it is in use: put it back, or restart"});
 }
 
 sqlite3_stmt* SqliteConnection::prepared(const char* sql) {

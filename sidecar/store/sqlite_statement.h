@@ -102,6 +102,9 @@ class SqliteConnection {
         query(sql, args...).run();
     }
     void execute_script(std::string_view sql);  // many statements, nothing bound
+    // Throws kUnavailable when the file that is open is not the one at its path any more: what is written into it
+    // nobody would find again.
+    void check_place();
     // Called after each commit with the length of the WAL in pages; the automatic checkpoint ends with that.
     void after_commit(int (*hook)(void*, sqlite3*, const char*, int), void* context) {
         sqlite3_wal_hook(handle_.get(), hook, context);

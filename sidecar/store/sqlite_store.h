@@ -106,6 +106,9 @@ class SqliteStore final : public SqlStore<SqliteStore> {
     // the start: a transaction that read first could not wait for it.
     template <typename Work>
     auto write(Work work) -> Result<std::invoke_result_t<Work&>> {
+        if (auto is_there = guarded([this] { db_.check_place(); }); !is_there) {
+            return tl::unexpected<Error>(std::move(is_there.error()));
+        }
         return transaction("BEGIN IMMEDIATE", std::move(work));
     }
     // Several reads of one state.
