@@ -38,7 +38,6 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr milliseconds kBlock{1000};
-constexpr milliseconds kCommandTimeout{3000};
 constexpr milliseconds kBackoffMin{100};
 constexpr milliseconds kBackoffMax{2000};
 
@@ -60,9 +59,9 @@ struct Ingest::Impl {
           options(std::move(options_in)),
           keys(all_shard_keys(options)),
           owned(options.owned),
-          link(options.link ? options.link : make_redis_link(executor, options.redis, kCommandTimeout)),
+          link(options.link ? options.link : make_redis_link(executor, options.redis, kIngestCommandTimeout)),
           server(options.link ? options.server : link->server_of(keys.front())),
-          read_redis(link->connect(server, kCommandTimeout)),
+          read_redis(link->connect(server, kIngestCommandTimeout)),
           reader(*read_redis),
           window({}, options.reply_bytes_max),
           count(read_count(0)),

@@ -19,6 +19,8 @@
 
 namespace headgate {
 
+constexpr std::chrono::milliseconds kIngestCommandTimeout{3000};  // of Redis
+
 struct IngestOptions {
     RedisAddress redis;
     // Where acknowledgements go, when it is shared with other readers, and the server of it that is read from.
