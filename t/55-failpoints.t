@@ -45,6 +45,10 @@ my %before = (
         $sidecar->change("INSERT INTO replays (id, organization_id, webhook_id, since_at, until_at, which, total, seq_max, cursor_at, created_at, updated_at)"
             . " SELECT '$id', '$org', '$webhook', 0, @{[ now_ms() ]}, 'all', min(seq, 40), min(seq, 40), 0, @{[ now_ms() ]}, @{[ now_ms() ]} FROM organizations WHERE id = '$org'");
     },
+    in_spread => sub {
+        $sidecar->change("INSERT INTO deliveries (id, organization_id, webhook_id, event_id, state, kind, due_at, generation, lane, shard, stream_ms, stream_seq, created_at, updated_at)"
+            . " SELECT '@{[ uuid() ]}', organization_id, webhook_id, event_id, 'queued', 'test', @{[ now_ms() - 3_600_000 ]}, generation, lane, 0, 0, 0, created_at, updated_at FROM deliveries LIMIT 1");
+    },
     in_purge => sub {
         my $id  = uuid();
         my $seq = -++$made{old};
@@ -67,7 +71,7 @@ my %places = (
     (map { $_ => 6 } qw(lease_lost_mid_batch before_commit after_commit_before_ack after_ack_before_accept)),
     (map { $_ => 40 } qw(after_claim_before_send after_send_before_record)),
     (map { $_ => 6 } qw(in_record after_record_before_release)),
-    (map { $_ => 1 } qw(in_recover in_renew in_project_everything in_project in_relay in_replay in_purge)),
+    (map { $_ => 1 } qw(in_recover in_spread in_renew in_project_everything in_project in_relay in_replay in_purge)),
 );
 
 sub now_ms () { int(time * 1000) }

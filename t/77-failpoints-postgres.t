@@ -48,6 +48,10 @@ my %before = (
         $sidecar->change("INSERT INTO replays (id, organization_id, webhook_id, since_at, until_at, which, total, seq_max, cursor_at, created_at, updated_at)"
             . " SELECT '$id', '$org', '$webhook', 0, @{[ now_ms() ]}, 'all', least(seq, 40), least(seq, 40), 0, @{[ now_ms() ]}, @{[ now_ms() ]} FROM organizations WHERE id = '$org'");
     },
+    in_spread => sub {
+        $sidecar->change("INSERT INTO deliveries (id, organization_id, webhook_id, event_id, state, kind, due_at, generation, lane, shard, stream_ms, stream_seq, created_at, updated_at)"
+            . " SELECT '@{[ uuid() ]}', organization_id, webhook_id, event_id, 'queued', 'test', @{[ now_ms() - 3_600_000 ]}, generation, lane, 0, 0, 0, created_at, updated_at FROM deliveries LIMIT 1");
+    },
     in_purge => sub {
         my $id = uuid();
         $sidecar->change("INSERT INTO events (id, organization_id, seq, key_id, type, source, payload, ordering_key, traceparent, via, created_at, updated_at)"
@@ -59,7 +63,7 @@ my %before = (
 # The most hits before the one that kills.
 my %places = (
     (map { $_ => 6 } qw(before_commit after_commit_before_ack in_record after_record_before_release)),
-    (map { $_ => 1 } qw(in_recover in_renew in_relay in_replay in_purge)),
+    (map { $_ => 1 } qw(in_recover in_spread in_renew in_relay in_replay in_purge)),
 );
 
 sub killed_at ($place, $failpoint, $meanwhile = undef) {

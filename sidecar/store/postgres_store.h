@@ -46,8 +46,7 @@ class PostgresStore final : public Store {
     Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) override;
     Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) override;
     Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) override;
-    Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now, TimeMs overdue_ms,
-                                       TimeMs spread_ms) override;
+    Result<void> spread_overdue(OverdueSpread& spread) override;
     Result<Target> delivery_target(std::string_view webhook_id) override;
     Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs,
                                                 std::span<const std::string> held_back) override;
@@ -243,7 +242,10 @@ class PostgresStore final : public Store {
         int lane = 0;
         std::int64_t epoch = 0;
     };
-    Result<std::size_t> mend_times_ahead(const std::vector<int>& lanes, Epochs lane_epochs, TimeMs now);
+    Result<void> look_for_overdue(OverdueSpread& spread);
+    Result<void> count_overdue(OverdueSpread& spread);
+    Result<void> spread_part(OverdueSpread& spread);
+    Result<void> mend_part(OverdueSpread& spread);
     void release_doubtful(Epochs lane_epochs);
     void doubt(std::vector<Doubtful> claimed);
 
@@ -262,6 +264,9 @@ class PostgresStore final : public Store {
 
 [[noreturn]] inline void throw_pg_conflict(std::string message) {
     throw PgError({ErrorCode::kConflict, std::move(message)});
+}
+[[noreturn]] inline void throw_pg_lane_lost(int lane) {
+    throw PgError({ErrorCode::kLeaseLost, "the lease of lane " + std::to_string(lane) + " is not held"});
 }
 [[noreturn]] inline void throw_pg_not_found(std::string_view what, std::string_view id) {
     throw PgError({ErrorCode::kNotFound, std::string(what) + " " + std::string(id) + " does not exist"});

@@ -61,8 +61,7 @@ class SqliteStore final : public Store {
     Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) override;
     Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) override;
     Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) override;
-    Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now, TimeMs overdue_ms,
-                                       TimeMs spread_ms) override;
+    Result<void> spread_overdue(OverdueSpread& spread) override;
     Result<Target> delivery_target(std::string_view webhook_id) override;
     Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs,
                                                 std::span<const std::string> held_back) override;
@@ -197,7 +196,10 @@ class SqliteStore final : public Store {
 
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
-    Result<std::size_t> mend_times_ahead(std::span<const int> parts, Epochs lane_epochs, TimeMs now);
+    Result<void> look_for_overdue(OverdueSpread& spread);
+    Result<void> count_overdue(OverdueSpread& spread);
+    Result<void> spread_part(OverdueSpread& spread);
+    Result<void> mend_part(OverdueSpread& spread);
     std::vector<Lease> lease_all(std::string_view kind, int parts, const LeaseRound& round);
     std::vector<AppliedMigration> applied_migrations();  // none when there is no schema yet
     void check_leases(const PersistBatch& batch);
