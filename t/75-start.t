@@ -71,7 +71,7 @@ $h->serve;
 my $id = publish('live.first');
 $t->wait_for('the first new event', sub { $receiver->received->{"live $id"} });
 cmp_ok due(), '>', $ROWS / 2, 'a new event is delivered while nearly all of them still wait';
-my ($spread) = $h->process->log_text =~ /delivery\.overdue_spread deliveries=(\d+)/;
+my $spread = $t->wait_for('all to be spread', sub { $h->process->log_text =~ /delivery\.overdue_spread deliveries=(\d+)/ ? $1 : undef });
 is $spread, $ROWS, 'all of them got times to come';
 $t->wait_for('the old ones to be sent', sub { of_old() >= $before + 500 }, 60);
 my ($first, $last) = $h->sql_value("SELECT min(due_at) || ' ' || max(due_at) FROM deliveries WHERE state = 'retrying'") =~ /(\d+) (\d+)/;
