@@ -85,12 +85,13 @@ sub publish ($w, $path, $type) {
 }
 sub arrival ($w, $event) { ($w->{receiver}->received->{ $event->{key} } // [])->[0] }
 
-# Latencies of a path's live events, after all of them have come.
-sub show_live ($w, $path) {
+# Latencies of a path's live events, after so large a part of them has come.
+sub show_live ($w, $path, $part = 1) {
     my @of_path = grep { $_->{path} eq $path } $w->{live}->@*;
-    $w->{t}->wait_for("the live events of $path", sub { !grep { !arrival($w, $_) } @of_path }, $patience);
-    my @ms = sort { $a <=> $b } map { 1000 * (arrival($w, $_) - $_->{at}) } @of_path;
-    diag sprintf '%s: %d live events to %s meanwhile: p50 %.0f ms, p99 %.0f ms, longest %.0f ms', $w->{store}, scalar @ms, $path, $ms[@ms / 2], $ms[$#ms * 0.99], $ms[-1];
+    my $come    = sub { grep { arrival($w, $_) } @of_path };
+    $w->{t}->wait_for("the live events of $path", sub { $come->() >= $part * @of_path }, $patience);
+    my @ms = sort { $a <=> $b } map { 1000 * (arrival($w, $_) - $_->{at}) } $come->();
+    diag sprintf '%s: %d of %d live events to %s meanwhile: p50 %.0f ms, p99 %.0f ms, longest %.0f ms', $w->{store}, scalar @ms, scalar @of_path, $path, $ms[@ms / 2], $ms[$#ms * 0.99], $ms[-1];
 }
 
 # Rows 1 … $count: of the WITH clause, and the id of one whose ids begin with these eight digits.
@@ -269,7 +270,9 @@ sub start_with ($w, $count) {
     my $sent = scalar grep { /\Abulk 0193/ } keys $receiver->received->%*;
     diag sprintf '%s: then %.0f a second; /health was not well %d times', $w->{store}, ($sent - $sent_from->[1]) / (time - $sent_from->[0]), $health{late} // 0 if $ENV{WATCH_SECONDS};
     diag "$w->{store}: longest visit to the store: at most @{[ longest_store_work($w) ]} s";
-    show_live($w, $_) for qw(bulk other);
+    # A new event that found no room in memory waits behind what is due before it.
+    show_live($w, 'bulk', 0.5);
+    show_live($w, 'other');
     my $kept = $h->sql_value("SELECT count(*) AS n FROM deliveries WHERE id < '01930002' AND state IN ('queued', 'retrying', 'in_flight', 'success')");
     is $kept, $count, 'none of them is missing';
     finish($w);
