@@ -169,6 +169,7 @@ struct App::Impl {
         chores_options.retention_attempts_ms = config.retention_attempts_ms;
         chores_options.retention_quarantine_ms = config.retention_quarantine_ms;
         chores_options.retention_audit_ms = config.retention_audit_ms;
+        chores_options.on_replayed = [this] { dispatcher->look(); };
         chores.emplace(io.get_executor(), stores.chores(), std::move(chores_options));
 
         make_monitor();

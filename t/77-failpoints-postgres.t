@@ -17,7 +17,7 @@ my $t          = Headgate::Test->new;
 my $postgres   = Headgate::Postgres->start($t);
 my $sidecar    = $t->sidecar(postgres => $postgres)->serve->wait_until_healthy;
 my $failpoints = Headgate::Failpoints->start($t, $sidecar, hits => 1, publisher => { concurrency => 4, bytes_max => 4000 });
-my @in_transactions = qw(before_commit after_commit_before_ack in_record after_record_before_release in_recover in_renew in_relay in_replay in_purge);
+my @in_transactions = qw(before_commit after_commit_before_ack in_record after_record_before_release in_recover in_spread in_renew in_relay in_replay in_purge);
 $failpoints->kill_at($ENV{HEADGATE_FAILPOINT_HITS} ? () : @in_transactions);
 $failpoints->settle;
 

@@ -86,6 +86,8 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     void let_go(const HeldDelivery& delivery, std::string_view webhook_id, int part);
     [[nodiscard]] bool is_lane_in_use(int part) const;
     asio::awaitable<void> recover_loop();
+    asio::awaitable<Result<void>> recover_in_flight(RecoverLanes recover);
+    asio::awaitable<Result<void>> spread_lanes(std::shared_ptr<OverdueSpread> spread);
 
     // -- in and out
     void accept(std::vector<ClaimedDelivery> claimed, bool has_waited);

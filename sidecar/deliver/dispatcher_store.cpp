@@ -130,12 +130,24 @@ void Dispatcher::Impl::keep_result(AttemptRecord attempt, bool is_urgent) {
 
 // Before anything is claimed by the new time. When it fails, what waits does so until its time as it stands.
 asio::awaitable<void> Dispatcher::Impl::mend_times(TimeMs step) {
-    MendTimes mend{ready};
-    auto mended = co_await db.run(std::move(mend));
-    if (mended) {
-        spdlog::warn("delivery.clock_stepped ms={} deliveries={} action=times_spread", step, *mended);
+    const std::vector<std::int64_t> epochs = ready->epochs();
+    std::vector<int> ours;
+    for (std::size_t lane = 0; lane < epochs.size(); ++lane) {
+        if (epochs[lane] != 0) {
+            ours.push_back(static_cast<int>(lane));
+        }
+    }
+    auto spread = spread_of(std::move(ours), epochs);
+    Result<void> done;
+    while (done && !spread->is_done() && !is_stopping) {
+        SpreadPart part{ready, spread};
+        done = co_await db.run(std::move(part));
+    }
+    if (done) {
+        spdlog::warn("delivery.clock_stepped ms={} deliveries={} action=times_spread", step,
+                     spread->spread + spread->mended);
     } else {
-        spdlog::error("delivery.clock_stepped ms={} error=\"{}\"", step, mended.error().message);
+        spdlog::error("delivery.clock_stepped ms={} error=\"{}\"", step, done.error().message);
     }
 }
 

@@ -46,8 +46,7 @@ class PostgresStore final : public SqlStore<PostgresStore> {
     Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) override;
     Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) override;
     Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) override;
-    Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now, TimeMs overdue_ms,
-                                       TimeMs spread_ms) override;
+    Result<void> spread_overdue(OverdueSpread& spread) override;
     Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs,
                                                 std::span<const std::string> held_back) override;
     Result<DeliveryCounts> delivery_counts(TimeMs now) override;
@@ -191,7 +190,10 @@ class PostgresStore final : public SqlStore<PostgresStore> {
         int lane = 0;
         std::int64_t epoch = 0;
     };
-    Result<std::size_t> mend_times_ahead(const std::vector<int>& lanes, Epochs lane_epochs, TimeMs now);
+    Result<void> look_for_overdue(OverdueSpread& spread);
+    Result<void> count_overdue(OverdueSpread& spread);
+    Result<void> spread_part(OverdueSpread& spread);
+    Result<void> mend_part(OverdueSpread& spread);
     void release_doubtful(Epochs lane_epochs);
     void doubt(std::vector<Doubtful> claimed);
 
@@ -209,5 +211,9 @@ class PostgresStore final : public SqlStore<PostgresStore> {
 };
 
 extern template class SqlStore<PostgresStore>;
+
+[[noreturn]] inline void throw_lane_lost(int lane) {
+    throw PgError({ErrorCode::kLeaseLost, "the lease of lane " + std::to_string(lane) + " is not held"});
+}
 
 }  // namespace headgate

@@ -62,8 +62,7 @@ class SqliteStore final : public SqlStore<SqliteStore> {
     Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) override;
     Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) override;
     Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) override;
-    Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now, TimeMs overdue_ms,
-                                       TimeMs spread_ms) override;
+    Result<void> spread_overdue(OverdueSpread& spread) override;
     Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs,
                                                 std::span<const std::string> held_back) override;
     Result<DeliveryCounts> delivery_counts(TimeMs now) override;
@@ -156,7 +155,10 @@ class SqliteStore final : public SqlStore<SqliteStore> {
     }
     void roll_back_part() noexcept;
 
-    Result<std::size_t> mend_times_ahead(std::span<const int> parts, Epochs lane_epochs, TimeMs now);
+    Result<void> look_for_overdue(OverdueSpread& spread);
+    Result<void> count_overdue(OverdueSpread& spread);
+    Result<void> spread_part(OverdueSpread& spread);
+    Result<void> mend_part(OverdueSpread& spread);
     std::vector<Lease> lease_all(std::string_view kind, int parts, const LeaseRound& round);
     std::vector<AppliedMigration> applied_migrations();  // none when there is no schema yet
     void check_leases(const PersistBatch& batch);

@@ -16,7 +16,7 @@ my %PLACES = (
     (map { $_ => 6 } qw(lease_lost_mid_batch before_commit after_commit_before_ack after_ack_before_accept)),
     (map { $_ => 40 } qw(after_claim_before_send after_send_before_record)),
     (map { $_ => 6 } qw(in_record after_record_before_release)),
-    (map { $_ => 1 } qw(in_recover in_renew in_project_everything in_project in_relay in_replay in_purge)),
+    (map { $_ => 1 } qw(in_recover in_spread in_renew in_project_everything in_project in_relay in_replay in_purge)),
 );
 my $LOST = 'after_refused_write';    # where the one that lost its lease is killed
 
@@ -55,6 +55,10 @@ my %BEFORE = (
         my $total = 'CASE WHEN seq < 40 THEN seq ELSE 40 END';
         $sidecar->change("INSERT INTO replays (id, organization_id, webhook_id, since_at, until_at, which, total, seq_max, cursor_at, created_at, updated_at)"
             . " SELECT '$id', '$org', '$self->{webhook}', 0, @{[ now_ms() ]}, 'all', $total, $total, 0, @{[ now_ms() ]}, @{[ now_ms() ]} FROM organizations WHERE id = '$org'");
+    },
+    in_spread => sub ($self, $sidecar, @) {
+        $sidecar->change("INSERT INTO deliveries (id, organization_id, webhook_id, event_id, state, kind, due_at, generation, lane, shard, stream_ms, stream_seq, created_at, updated_at)"
+            . " SELECT '@{[ uuid() ]}', organization_id, webhook_id, event_id, 'queued', 'test', @{[ now_ms() - 3_600_000 ]}, generation, lane, 0, 0, 0, created_at, updated_at FROM deliveries LIMIT 1");
     },
     in_purge => sub ($self, $sidecar, $org, $made) {
         my $id  = uuid();
