@@ -9,6 +9,10 @@
 
 namespace headgate {
 
+namespace {
+constexpr TimeMs kHourMs = 3'600'000;
+}  // namespace
+
 PgRollups::Change& PgRollups::of(std::string_view webhook_id, TimeMs created_at, std::string_view event_type) {
     return changes_[{std::string(webhook_id), created_at - created_at % kHourMs, std::string(event_type)}];
 }
@@ -54,22 +58,6 @@ void PgRollups::send(PgConnection& db) {
         " disabled_count = r.disabled_count + excluded.disabled_count",
         webhooks, hours, types, counts[0], counts[1], counts[2], counts[3], counts[4], counts[5], counts[6], counts[7]);
     changes_.clear();
-}
-
-Result<std::vector<Rollup>> PostgresStore::rollups(std::string_view org, std::string_view webhook_id, TimeMs since,
-                                                   TimeMs until) {
-    return guarded([&] {
-        if (!db_.query("SELECT 1 FROM webhooks WHERE id = $1 AND organization_id = $2", webhook_id, org).step()) {
-            throw_pg_not_found("webhook", webhook_id);
-        }
-        std::vector<Rollup> rollups;
-        auto rows = db_.query(
-            "SELECT " HEADGATE_ROLLUP_COLUMNS
-            " FROM rollups WHERE webhook_id = $1 AND hour_at >= $2 AND hour_at < $3 ORDER BY hour_at, event_type",
-            webhook_id, since, until);
-        while (rows.step()) rollups.push_back(read_rollup(rows));
-        return rollups;
-    });
 }
 
 // ---- ordering -------------------------------------------------------------------------------

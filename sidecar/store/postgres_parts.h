@@ -12,8 +12,6 @@
 
 namespace headgate {
 
-inline constexpr TimeMs kHourMs = 3'600'000;
-
 // Collected during a transaction and added in one statement, the last before its commit, sorted by key: two
 // transactions that meet in the same hours never wait for each other in a ring. Tests and replays are left out by the
 // callers.

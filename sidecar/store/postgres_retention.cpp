@@ -6,10 +6,14 @@
 
 #include "sidecar/base/failpoint.h"
 #include "sidecar/store/postgres_partitions.h"
-#include "sidecar/store/postgres_parts.h"
 #include "sidecar/store/postgres_store.h"
 
 namespace headgate {
+namespace {
+
+constexpr TimeMs kRollupMs = 3'600'000;
+
+}  // namespace
 
 // At most one: a drop waits for everybody who uses the table, and everybody who comes later waits behind it.
 std::size_t PostgresStore::drop_old_partition(const PurgeRequest& request) {
@@ -90,7 +94,7 @@ std::size_t PostgresStore::purge_rest(const PurgeRequest& request) {
     purge(
         "DELETE FROM rollups WHERE (webhook_id, hour_at, event_type) IN (SELECT webhook_id, hour_at, event_type"
         " FROM rollups WHERE hour_at < $1 LIMIT $2)",
-        request.events_before - kHourMs, request.batch_max);
+        request.events_before - kRollupMs, request.batch_max);
     purge(
         "DELETE FROM quarantine WHERE (shard, stream_id) IN (SELECT shard, stream_id FROM quarantine"
         " WHERE created_at < $1 ORDER BY created_at LIMIT $2)",
