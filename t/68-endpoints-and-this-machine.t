@@ -45,7 +45,6 @@ PERL
 my $receiver = $t->start(name => 'receiver', command => [$^X, $program, $port]);
 $t->wait_for_port($port, $receiver);
 
-
 my $http;
 
 sub call ($sidecar, $method, $path, $value) {
