@@ -189,6 +189,64 @@ inline void test_rollups_follow_a_delivery_within_its_hour(void** state) {
     assert_int_equal(world.store->rollups("org-a", "wh-1", 0, hour + 3'600'001)->size(), 1);
 }
 
+// What a deleted webhook's deliveries had come to stays; of those that were still open nothing does.
+inline void test_rollups_forget_what_a_deleted_webhook_cancels(void** state) {
+    World& world = world_of(state);
+    for (const char* id : {"wh-1", "wh-2"}) {
+        Webhook webhook = world.sample_webhook(id);
+        webhook.events.emplace_back("other");
+        World::require(world.store->create_webhook(webhook).has_value());
+    }
+    const TimeMs hour = kNow - kNow % 3'600'000;
+    auto first = world.persist({{.org = "org-a"}, {.org = "org-a"}, {.org = "org-a"}, {.org = "org-a"}}, true, nullptr,
+                               hour + 5);
+    auto second = world.persist({{.org = "org-a"}, {.org = "org-a", .type = "other"}}, true, nullptr, hour + 3'600'000);
+    World::require(first.has_value() && first->deliveries.size() == 8);
+    World::require(second.has_value() && second->deliveries.size() == 4);
+    auto record_all = [&](const PersistOutcome& outcome, std::string_view webhook_id,
+                          std::vector<AttemptOutcome> results) {
+        std::size_t next = 0;
+        for (const PersistedDelivery& delivery : outcome.deliveries) {
+            if (delivery.webhook_id != webhook_id || next >= results.size()) continue;
+            World::require(record(world, world.attempt(delivery, results[next++])) == kOk);
+        }
+    };
+    for (const char* webhook_id : {"wh-1", "wh-2"}) {
+        record_all(*first, webhook_id,
+                   {AttemptOutcome::kSuccess, AttemptOutcome::kDead, AttemptOutcome::kRetry, AttemptOutcome::kRetry});
+        record_all(*second, webhook_id, {AttemptOutcome::kRetry, AttemptOutcome::kRetry});
+    }
+    auto counts = [&](std::string_view webhook_id) {
+        std::string text;
+        auto rollups = world.store->rollups("org-a", webhook_id, 0, hour + 2 * 3'600'000);
+        World::require(rollups.has_value());
+        for (const Rollup& rollup : *rollups) {
+            text += rollup.event_type + " " + std::to_string(rollup.pending) + std::to_string(rollup.success) +
+                    std::to_string(rollup.failed) + "\n";
+        }
+        return text;
+    };
+    const std::string before = counts("wh-1");
+    assert_true(before.find(" 013\n") != std::string::npos && before.find("other 001\n") != std::string::npos);
+    // One of them is under way again.
+    World::require(world.factory
+                       ->run_sql("UPDATE deliveries SET state = 'in_flight' WHERE webhook_id = 'wh-1' AND state = "
+                                 "'retrying' AND created_at >= " +
+                                 std::to_string(hour + 3'600'000))
+                       .empty());
+    World::require(world.store->delete_webhook("org-a", "wh-1", kNow).has_value());
+    const std::string in_sql = world.factory->run_sql(
+        "SELECT sum(pending_count) || '/' || sum(success_count) || '/' || sum(failed_count) FROM rollups"
+        " WHERE webhook_id = 'wh-1'");
+    assert_string_equal(in_sql.c_str(), "0/1/1");
+    assert_string_equal(world.factory
+                            ->run_sql("SELECT count(*) FROM deliveries WHERE webhook_id = 'wh-1' AND state = "
+                                      "'cancelled' AND status = 'cancelled'")
+                            .c_str(),
+                        "4");
+    assert_string_equal(counts("wh-2").c_str(), before.c_str());
+}
+
 inline std::vector<CMUnitTest> retention_tests() {
     return {
         WORLD_TEST(test_purge_keeps_what_is_young_or_unfinished),
@@ -198,6 +256,7 @@ inline std::vector<CMUnitTest> retention_tests() {
         WORLD_TEST(test_purge_quarantine_by_age_in_small_batches),
         WORLD_TEST(test_purge_audit_log_by_its_own_age),
         WORLD_TEST(test_rollups_follow_a_delivery_within_its_hour),
+        WORLD_TEST(test_rollups_forget_what_a_deleted_webhook_cancels),
     };
 }
 

@@ -220,20 +220,29 @@ void test_trickling_headers_time_out(void**) {
                    HttpFailure::kTimeout);
 }
 
+// Of a 2xx it is the status that counts: what comes after the bound is not read, and the connection is closed.
 void test_endless_body_is_cut(void**) {
-    const HttpResponse response = against([](Connection& connection) {
-        connection.write("HTTP/1.1 200 OK\r\n\r\n");
-        const std::string block(16'384, 'x');
-        while (connection.write(block)) {
-        }
-    });
-    expect_failure(response, HttpFailure::kResponseTooLarge);
-    assert_int_equal(response.body.size(), limits::kResponseKeptBytesMax);
+    const auto answer = [](std::string_view status) {
+        return against([status](Connection& connection) {
+            connection.write("HTTP/1.1 " + std::string(status) + "\r\n\r\n");
+            const std::string block(16'384, 'x');
+            while (connection.write(block)) {
+            }
+        });
+    };
+    const HttpResponse accepted = answer("200 OK");
+    expect_failure(accepted, HttpFailure::kNone);
+    assert_int_equal(accepted.status, 200);
+    assert_int_equal(accepted.body.size(), limits::kResponseKeptBytesMax);
+    const HttpResponse refused = answer("500 Internal Server Error");
+    expect_failure(refused, HttpFailure::kResponseTooLarge);
+    assert_int_equal(refused.status, 500);
+    assert_int_equal(refused.body.size(), limits::kResponseKeptBytesMax);
 }
 
 void test_body_of_exactly_the_limit_is_read(void**) {
     const auto answer = [](std::size_t bytes) {
-        return against([bytes](Connection& connection) { connection.respond(200, std::string(bytes, 'x')); });
+        return against([bytes](Connection& connection) { connection.respond(500, std::string(bytes, 'x')); });
     };
     const HttpResponse at_limit = answer(limits::kResponseReadBytesMax);
     expect_failure(at_limit, HttpFailure::kNone);
@@ -291,8 +300,35 @@ void test_gzip_bomb_is_cut_at_its_inflated_size(void**) {
     const std::string bomb = gzip_bomb(200'000);  // 325 kB that would make 51 MB
     const HttpResponse response =
         against([&](Connection& connection) { connection.respond(200, bomb, "Content-Encoding: gzip\r\n"); });
-    expect_failure(response, HttpFailure::kResponseTooLarge);
+    expect_failure(response, HttpFailure::kNone);
     assert_int_equal(response.body.size(), limits::kResponseKeptBytesMax);
+    expect_failure(
+        against([&](Connection& connection) { connection.respond(503, bomb, "Content-Encoding: gzip\r\n"); }),
+        HttpFailure::kResponseTooLarge);
+}
+
+// The endpoint has answered, however it names the encoding of what it says besides.
+void test_body_that_cannot_be_decoded_leaves_the_status(void**) {
+    for (const std::string_view encoding : {"UTF-8", "gzip", "deflate", "rot13", "br"}) {
+        for (const int status : {200, 202, 410, 500}) {
+            const std::string header = "Content-Encoding: " + std::string(encoding) + "\r\nRetry-After: 7\r\n";
+            const HttpResponse response =
+                against([&](Connection& connection) { connection.respond(status, "plain words", header); });
+            expect_failure(response, HttpFailure::kNone);
+            assert_int_equal(response.status, status);
+            assert_string_equal(std::string(find_header(response.headers, "retry-after")).c_str(), "7");
+        }
+    }
+    // A stream that breaks leaves what came before.
+    const std::string text = "so far, so good";
+    const auto length = static_cast<std::uint32_t>(text.size());
+    const std::string broken = std::string(kGzipHead) + '\0' + little_endian(length, 2) +
+                               little_endian(~length & 0xffff, 2) + text + "\xff\xff\xff\xff\xff\xff";
+    const HttpResponse response =
+        against([&](Connection& connection) { connection.respond(200, broken, "Content-Encoding: gzip\r\n"); });
+    expect_failure(response, HttpFailure::kNone);
+    assert_int_equal(response.status, 200);
+    assert_true(response.body.empty() || response.body == text);
 }
 
 // gzip in gzip: the inner one is the bomb.
@@ -308,23 +344,24 @@ void test_nested_gzip_bomb_is_cut(void**) {
     outer += little_endian(crc32(inner), 4) + little_endian(static_cast<std::uint32_t>(inner.size()), 4);
     const HttpResponse response =
         against([&](Connection& connection) { connection.respond(200, outer, "Content-Encoding: gzip, gzip\r\n"); });
-    expect_failure(response, HttpFailure::kResponseTooLarge);
-    // More layers than anyone means, and an encoding that was not asked for, are no answer at all.
+    expect_failure(response, HttpFailure::kNone);
+    assert_true(response.body.size() <= limits::kResponseKeptBytesMax);
+    // More layers than anyone means are not unwrapped.
     std::string layers = "Content-Encoding: gzip";
     for (int i = 0; i < 100; ++i) {
         layers += ", gzip";
     }
-    expect_failure(against([&](Connection& connection) { connection.respond(200, inner, layers + "\r\n"); }),
-                   HttpFailure::kConnection);
-    expect_failure(
-        against([&](Connection& connection) { connection.respond(200, "x", "Content-Encoding: rot13\r\n"); }),
-        HttpFailure::kConnection);
+    const HttpResponse wrapped =
+        against([&](Connection& connection) { connection.respond(200, inner, layers + "\r\n"); });
+    expect_failure(wrapped, HttpFailure::kNone);
+    assert_int_equal(wrapped.status, 200);
+    assert_true(wrapped.body.empty());
 }
 
 // Empty stored blocks inflate to nothing, however many come.
 void test_gzip_that_inflates_to_nothing_is_cut(void**) {
     const HttpResponse response = against([](Connection& connection) {
-        connection.write("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n");
+        connection.write("HTTP/1.1 503 Service Unavailable\r\nContent-Encoding: gzip\r\n\r\n");
         connection.write(kGzipHead);
         std::string blocks;
         for (int i = 0; i < 1000; ++i) {
@@ -654,6 +691,7 @@ int main() {
         cmocka_unit_test(test_body_of_exactly_the_limit_is_read),
         cmocka_unit_test(test_gzip_response_is_decoded),
         cmocka_unit_test(test_gzip_bomb_is_cut_at_its_inflated_size),
+        cmocka_unit_test(test_body_that_cannot_be_decoded_leaves_the_status),
         cmocka_unit_test(test_nested_gzip_bomb_is_cut),
         cmocka_unit_test(test_gzip_that_inflates_to_nothing_is_cut),
         cmocka_unit_test(test_too_many_header_bytes_are_cut),

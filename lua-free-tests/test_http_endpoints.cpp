@@ -160,12 +160,39 @@ void test_dead_endpoints_hold_back_nobody(void**) {
     assert_int_equal(late, kSlow);
 }
 
+// No descriptor is left: the endpoint is not to blame, whether it has an address or a name. Connections that are there
+// go on being used.
+void test_lack_of_descriptors_is_nobody_elses_fault(void**) {
+    LoopbackServer kept(LoopbackServer::answering(204));
+    LoopbackServer other(LoopbackServer::answering(204));
+    Fixture fixture;
+    assert_int_equal(fixture.fetch(kept.url()).status, 204);
+    rlimit before{};
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    rlimit none = before;
+    none.rlim_cur = 3;  // below all that are open: whatever is closed meanwhile makes no room
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    const HttpResponse on_kept = fixture.fetch(kept.url());
+    const HttpResponse by_address = fixture.fetch(other.url());
+    const HttpResponse by_name = fixture.fetch("http://name.invalid/");
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_int_equal(on_kept.status, 204);
+    for (const HttpResponse* response : {&by_address, &by_name}) {
+        assert_int_equal(response->failure, HttpFailure::kInterrupted);
+        assert_int_equal(response->local_fault, LocalFault::kNoSocket);
+        assert_int_equal(response->status, 0);
+        assert_false(response->message.empty());
+    }
+    assert_int_equal(fixture.fetch(other.url()).status, 204);
+}
+
 // ---- HTTP/2 ----------------------------------------------------------------------------------
 
 // An nginx with TLS and HTTP/2 in front of `backend`; it tells which connection and protocol a request came by.
 class Http2Server {
  public:
-    explicit Http2Server(std::uint16_t backend) {
+    // After `requests_max` requests it says GOAWAY on a connection, and ignores what else comes on it.
+    explicit Http2Server(std::uint16_t backend, int requests_max = 1000) {
         char name[] = "/tmp/headgate-h2-XXXXXX";
         directory_ = mkdtemp(name);
         certificate_.save(directory_ + "/cert.pem");
@@ -184,6 +211,9 @@ class Http2Server {
              << "/cert.pem;\n  ssl_certificate_key " << directory_
              << "/key.pem;\n  add_header X-Connection $connection always;\n"
                 "  add_header X-Protocol $server_protocol always;\n"
+                "  keepalive_requests "
+             << requests_max
+             << ";\n"
                 "  location / { proxy_pass http://127.0.0.1:"
              << backend << "; }\n }\n}\n";
         conf.close();
@@ -283,12 +313,57 @@ void test_http2_carries_many_deliveries_on_one_connection(void**) {
     assert_string_equal(protocols.begin()->c_str(), "HTTP/2.0");
 }
 
+// A server that has had enough of a connection says so while requests are on their way on it. Those that it leaves
+// unread are sent again on another: each arrives, once, and none counts as failed.
+void test_http2_goaway_loses_and_fails_nothing(void**) {
+    constexpr int kRequests = 120;
+    std::mutex mutex;
+    std::multiset<std::string> arrived;
+    LoopbackServer backend([&](Connection& connection) {
+        while (const auto request = connection.read_request()) {
+            {
+                const std::lock_guard lock(mutex);
+                arrived.insert(request->head.substr(0, request->head.find("\r\n")));
+            }
+            connection.respond(200);
+        }
+    });
+    Http2Server server(backend.port(), 5);
+    assert_true(server.wait_until_it_listens());
+    std::set<std::string> connections;
+    int good = 0;
+    bool all_done = false;
+    {
+        HttpClientOptions options;
+        options.ca_file = server.ca_file();
+        Fixture fixture(options);
+        for (int i = 0; i < kRequests; ++i) {
+            fixture.submit(server.url() + std::to_string(i), {"*"}, [&](const HttpResponse& response) {
+                if (response.failure != HttpFailure::kNone || response.status != 200) {
+                    print_error("%s %d %s\n", std::string(failure_name(response.failure)).c_str(), response.status,
+                                response.message.c_str());
+                }
+                good += response.failure == HttpFailure::kNone && response.status == 200 ? 1 : 0;
+                connections.emplace(find_header(response.headers, "X-Connection"));
+            });
+        }
+        all_done = fixture.wait_for(kRequests);
+    }
+    assert_true(all_done);
+    assert_int_equal(good, kRequests);
+    assert_int_equal(arrived.size(), kRequests);
+    assert_int_equal(std::set<std::string>(arrived.begin(), arrived.end()).size(), kRequests);
+    assert_true(connections.size() >= kRequests / 5);
+}
+
 }  // namespace
 
 int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(test_dead_endpoints_hold_back_nobody),
+        cmocka_unit_test(test_lack_of_descriptors_is_nobody_elses_fault),
         cmocka_unit_test(test_http2_carries_many_deliveries_on_one_connection),
+        cmocka_unit_test(test_http2_goaway_loses_and_fails_nothing),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

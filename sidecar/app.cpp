@@ -17,6 +17,7 @@
 
 #include "sidecar/api/api.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/open_files.h"
 #include "sidecar/base/wall_clock.h"
 #include "sidecar/chores.h"
 #include "sidecar/deliver/dispatcher.h"
@@ -75,6 +76,13 @@ struct App::Impl {
         auto http = http_client_options(config);
         if (!http) return tl::unexpected(http.error());
         http_options = *http;
+        const std::int64_t files = open_files_max();
+        http_options.connections_kept_max = connections_kept_max(files);
+        if (const std::int64_t wanted = config.delivery_max_in_flight + kOpenFilesBesides; files < wanted)
+            spdlog::warn(
+                "open_files_too_few max={} wanted={} action=\"raise LimitNOFILE of the service, or lower "
+                "delivery.max_in_flight\"",
+                files, wanted);
         ingest_address = *events_address;
         ingest_address.own_servers = keys_address->own_servers = own_servers;
         events = make_redis_link(io.get_executor(), ingest_address, kRedisTimeout);

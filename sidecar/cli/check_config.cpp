@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "common/resp.h"
+#include "sidecar/base/open_files.h"
 #include "sidecar/cli/ask_redis.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
@@ -107,6 +108,17 @@ void check_store(const Config& config, Findings& findings) {
     findings.ok("store.url", "opens; schema version " + std::to_string(*version));
 }
 
+// `serve` raises its own bound as far as it may.
+void check_open_files(const Config& config, Findings& findings) {
+    const std::int64_t files = open_files_hard_max();
+    const std::int64_t wanted = config.delivery_max_in_flight + kOpenFilesBesides;
+    if (files < wanted)
+        findings.warning("delivery.max_in_flight",
+                         std::to_string(config.delivery_max_in_flight) + " requests want up to " +
+                             std::to_string(wanted) + " open files, and started as this command was, there may be " +
+                             std::to_string(files) + ": raise `ulimit -Hn`, or LimitNOFILE of the service");
+}
+
 // One finding for each line of an error.
 void add_lines(std::string_view check, std::string_view lines, Findings& findings) {
     while (!lines.empty()) {
@@ -132,6 +144,7 @@ Result<void> check(const Invocation& invocation) {
         findings.ok("configuration", file);
         check_secrets(*config, findings);
         if (auto http = http_client_options(*config); !http) findings.problem("delivery.proxy", http.error().message);
+        check_open_files(*config, findings);
         check_store(*config, findings);
         check_redis(events_redis(*config), "redis.url", findings);
         if (config->redis_keys_url != config->redis_url) check_redis(keys_redis(*config), "redis.keys_url", findings);

@@ -3,6 +3,7 @@
 
 #include "sidecar/app.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/open_files.h"
 #include "sidecar/cli/command.h"
 
 namespace headgate {
@@ -18,6 +19,7 @@ void add_serve(CLI::App& root, Invocation& invocation) {
             std::signal(SIGPIPE, SIG_IGN);
             std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of the store's, not our end
             start_logging(config->log_level, config->log_format);
+            raise_open_files_max();
             App app(std::move(*config), std::move(*secrets));
             return app.run();
         };

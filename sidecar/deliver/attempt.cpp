@@ -8,6 +8,7 @@
 #include "sidecar/base/log.h"
 #include "sidecar/base/measures.h"
 #include "sidecar/deliver/retry_policy.h"
+#include "sidecar/deliver/shortage.h"
 #include "sidecar/deliver/trace_context.h"
 #include "sidecar/store/row_text.h"
 
@@ -85,7 +86,7 @@ AttemptRecord record_attempt(const Flight& flight, HttpResponse response, TimeMs
     attempt.response_body = as_text(std::move(response.body));
     if (response.failure == HttpFailure::kInterrupted) {
         attempt.outcome = AttemptOutcome::kInterrupted;
-        attempt.next_attempt_at = now;
+        attempt.next_attempt_at = now + (response.local_fault == LocalFault::kNone ? 0 : Shortage::kPauseMs);
         return attempt;
     }
     AttemptResult result;

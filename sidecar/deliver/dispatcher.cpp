@@ -96,6 +96,7 @@ void Dispatcher::Impl::pump() {
         return is_fresh(target, delivery, now);
     };
     std::vector<Lane*> closed;
+    lanes.allow(shortage.limit(lanes.max_in_flight(), gate_now_ms()));
     while (!is_stopping && unwritten() < unwritten_max && owned->is_valid()) {
         Lanes::Start start = lanes.next(gate_now_ms(), fresh, loading, closed);
         if (start.lane == nullptr) {
@@ -177,6 +178,7 @@ void Dispatcher::Impl::complete(const Flight& flight, HttpResponse response) {
     const double place = static_cast<double>(random() - std::minstd_rand::min()) /
                          static_cast<double>(std::minstd_rand::max() - std::minstd_rand::min());
     const LaneGate::End end = gate_end(response);
+    const LocalFault local_fault = response.local_fault;
     AttemptRecord attempt = record_attempt(flight, std::move(response), wall_clock_ms(), place);
     const Event& event = flight.delivery.event->event();
     log_attempt(attempt, event);
@@ -185,6 +187,9 @@ void Dispatcher::Impl::complete(const Flight& flight, HttpResponse response) {
     add_result(flight.delivery, std::move(attempt));
     flight.lane->gate.ended(flight.ticket, end, gate_now_ms());
     lanes.finished(*flight.lane);
+    if (local_fault != LocalFault::kNone) {
+        met(local_fault, *flight.lane);
+    }
     settle_gate(*flight.lane);
     if (is_disabled) {
         give_up_queue(*flight.lane, AttemptOutcome::kInterrupted, "webhook_disabled", "the webhook is disabled");

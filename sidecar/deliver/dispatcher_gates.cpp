@@ -1,5 +1,6 @@
 // Lanes whose gate is closed wait for it to open; when that takes long, what they hold goes back into the store, and
 // nothing of theirs is claimed meanwhile.
+#include "sidecar/base/open_files.h"
 #include "sidecar/deliver/dispatcher_impl.h"
 
 namespace headgate {
@@ -10,6 +11,7 @@ namespace {
 constexpr TimeMs kHeldBackAfterMs = 1'000;
 // A changed webhook's gate opens at once, and a lane that sends nothing would not learn of the change otherwise.
 constexpr milliseconds kReadAgainInterval{10'000};
+constexpr milliseconds kToldAgainInterval{60'000};
 
 std::string_view reason_of(BreakerState state) noexcept {
     return state == BreakerState::kClosed ? "throttled" : "circuit_open";
@@ -48,6 +50,29 @@ void Dispatcher::Impl::settle_gate(Lane& lane) {
     }
     drain(lane, AttemptOutcome::kInterrupted, reason_of(lane.gate.breaker(now)),
           "the webhook's requests are held back for a while");
+}
+
+void Dispatcher::Impl::met(LocalFault fault, Lane& lane) {
+    const TimeMs now = gate_now_ms();
+    lane.gate.postpone(now + Shortage::kPauseMs);
+    const bool lacks_socket = fault == LocalFault::kNoSocket;
+    if (lacks_socket) {
+        shortage.met(lanes.in_flight(), now);
+    }
+    if (steady_clock::now() < shortage_told + kToldAgainInterval) {
+        return;
+    }
+    shortage_told = steady_clock::now();
+    if (lacks_socket) {
+        spdlog::warn(
+            "delivery.no_sockets in_flight={} open_files_max={} action=\"raise LimitNOFILE of the service, or lower "
+            "delivery.max_in_flight\"",
+            lanes.in_flight(), open_files_max());
+    } else {
+        spdlog::warn(
+            "delivery.look_ups_exhausted webhook={} action=\"look at the resolver, and at webhooks that time out\"",
+            lane.webhook_id);
+    }
 }
 
 void Dispatcher::Impl::read_held_back_again() {

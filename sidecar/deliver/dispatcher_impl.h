@@ -26,6 +26,7 @@
 #include "sidecar/deliver/dispatcher.h"
 #include "sidecar/deliver/lanes.h"
 #include "sidecar/deliver/memory_quota.h"
+#include "sidecar/deliver/shortage.h"
 #include "sidecar/deliver/store_round.h"
 #include "sidecar/deliver/wake_signal.h"
 
@@ -60,6 +61,8 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
 
     OwnedPartsPtr owned;
     Lanes lanes;
+    Shortage shortage;
+    steady_clock::time_point shortage_told;                           // when the log had the last line of one
     std::vector<std::string> loading;                                 // webhooks whose target is to be read
     std::multimap<steady_clock::time_point, std::string> load_again;  // those that could not be, by when to ask
     std::vector<AttemptRecord> results;
@@ -125,6 +128,8 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     [[nodiscard]] static TimeMs gate_now_ms();
     // Follows from the state of the lane's gate: how long it waits, and what of it is held in memory.
     void settle_gate(Lane& lane);
+    // The request could not begin for want of something on this machine.
+    void met(LocalFault fault, Lane& lane);
     void read_held_back_again();
     asio::awaitable<void> gate_loop();
 

@@ -6,7 +6,6 @@
 
 #include <curl/curl.h>
 #include <spdlog/spdlog.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -30,8 +29,8 @@
 #include <unordered_map>
 #include <utility>
 
-#include "common/problem.h"
 #include "sidecar/deliver/http_transfer.h"
+#include "sidecar/deliver/name_look_ups.h"
 
 namespace headgate {
 
@@ -66,30 +65,6 @@ struct MultiDeleter {
     void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
 };
 
-std::string_view trimmed_value(std::string_view text) noexcept {
-    const std::size_t begin = text.find_first_not_of(" \t");
-    const std::size_t end = text.find_last_not_of(" \t");
-    return begin == std::string_view::npos ? std::string_view{} : text.substr(begin, end - begin + 1);
-}
-
-// Calls each(name, value) for every line until it returns false.
-template <typename Each>
-void for_each_header(std::string_view lines, Each each) {
-    while (!lines.empty()) {
-        const std::size_t end = lines.find('\n');
-        const std::string_view line = lines.substr(0, end);
-        const std::size_t colon = line.find(':');
-        if (colon != std::string_view::npos && !each(line.substr(0, colon), trimmed_value(line.substr(colon + 1)))) {
-            return;
-        }
-        lines.remove_prefix(end == std::string_view::npos ? lines.size() : end + 1);
-    }
-}
-
-bool equal_ignoring_case(std::string_view a, std::string_view b) noexcept {
-    return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
-
 }  // namespace
 
 std::string_view failure_name(HttpFailure failure) noexcept {
@@ -112,55 +87,6 @@ std::string_view failure_name(HttpFailure failure) noexcept {
             return "interrupted";
     }
     return "";
-}
-
-void HeaderLines::add(std::string_view name, std::string_view value) {
-    const std::string_view text = trimmed_value(value);
-    bytes_ += name;
-    // To libcurl "Name:" means "leave this header out"; "Name;" is the one with an empty value.
-    bytes_ += text.empty() ? ";" : ": ";
-    bytes_ += text;
-    bytes_ += '\0';
-}
-
-std::string_view find_header(std::string_view header_lines, std::string_view name) noexcept {
-    std::string_view found;
-    for_each_header(header_lines, [&](std::string_view each, std::string_view value) {
-        if (!equal_ignoring_case(each, name)) {
-            return true;
-        }
-        found = value;
-        return false;
-    });
-    return found;
-}
-
-std::string headers_json(std::string_view header_lines) {
-    std::vector<std::pair<std::string_view, std::string>> headers;
-    std::unordered_map<std::string, std::size_t> index_of;
-    for_each_header(header_lines, [&](std::string_view name, std::string_view value) {
-        std::string key(name);
-        std::transform(key.begin(), key.end(), key.begin(),
-                       [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-        const auto [entry, is_new] = index_of.emplace(std::move(key), headers.size());
-        if (is_new) {
-            headers.emplace_back(name, value);
-        } else {
-            headers[entry->second].second.append(", ").append(value);
-        }
-        return true;
-    });
-    std::string json = "{";
-    for (const auto& [name, value] : headers) {
-        if (json.size() > 1) {
-            json += ',';
-        }
-        append_json_string(json, name);
-        json += ':';
-        append_json_string(json, value);
-    }
-    json += '}';
-    return json;
 }
 
 struct HttpClient::Impl {
@@ -188,6 +114,7 @@ struct HttpClient::Impl {
     bool is_stopping = false;
 
     // Of the thread alone. Transfers outlive their time in the multi handle.
+    NameLookUps look_ups;
     std::vector<std::unique_ptr<HttpTransfer>> idle;
     std::unordered_map<HttpTransfer*, std::unique_ptr<HttpTransfer>> active;
     std::vector<Completion> completions;
@@ -209,7 +136,8 @@ struct HttpClient::Impl {
         if (epoll_ctl(poller.get(), EPOLL_CTL_ADD, waker.get(), &event) != 0) {
             throw std::runtime_error("the HTTP client cannot be woken");
         }
-        idle.push_back(std::make_unique<HttpTransfer>(this->guard, this->options));  // refused options fail at start
+        idle.push_back(
+            std::make_unique<HttpTransfer>(this->guard, this->options, look_ups));  // refused options fail at start
         thread = std::thread([this] { run(); });
     }
 
@@ -257,10 +185,14 @@ struct HttpClient::Impl {
     // At most this long; a millisecond more than libcurl asked for rather than turning in a circle.
     [[nodiscard]] int wait_ms() const {
         constexpr std::int64_t kWaitMsMax = 10'000;
-        if (!due_at) {
+        auto next = due_at;
+        if (const auto deadline = look_ups.next_deadline()) {
+            next = std::min(next.value_or(*deadline), *deadline);
+        }
+        if (!next) {
             return static_cast<int>(kWaitMsMax);
         }
-        const auto left = std::chrono::ceil<std::chrono::milliseconds>(*due_at - std::chrono::steady_clock::now());
+        const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - std::chrono::steady_clock::now());
         return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, kWaitMsMax));
     }
 
@@ -306,7 +238,7 @@ struct HttpClient::Impl {
     void start(Submission submission) {
         std::unique_ptr<HttpTransfer> transfer;
         if (idle.empty()) {
-            transfer = std::make_unique<HttpTransfer>(guard, options);
+            transfer = std::make_unique<HttpTransfer>(guard, options, look_ups);
         } else {
             transfer = std::move(idle.back());
             idle.pop_back();
@@ -339,6 +271,10 @@ struct HttpClient::Impl {
             curl_easy_getinfo(easy, CURLINFO_PRIVATE, &self);
             auto* const transfer = reinterpret_cast<HttpTransfer*>(self);
             curl_multi_remove_handle(multi.get(), easy);
+            if (transfer->waits_for_name()) {
+                look_ups.wait(transfer->host(), transfer, transfer->waits_until());
+                continue;
+            }
             if (transfer->goes_on() && curl_multi_add_handle(multi.get(), easy) == CURLM_OK) {
                 continue;
             }
@@ -346,7 +282,17 @@ struct HttpClient::Impl {
         }
     }
 
+    // Those that waited for another's look-up go on, with the time that is left to them.
+    void go_on_after_look_ups() {
+        for (HttpTransfer* transfer : look_ups.take_ready(std::chrono::steady_clock::now())) {
+            if (!transfer->resume() || curl_multi_add_handle(multi.get(), transfer->easy()) != CURLM_OK) {
+                complete(transfer, transfer->finish(CURLE_OPERATION_TIMEDOUT));
+            }
+        }
+    }
+
     void interrupt_active() {
+        look_ups.forget_waiting();
         while (!active.empty()) {
             HttpTransfer* const transfer = active.begin()->first;
             curl_multi_remove_handle(multi.get(), transfer->easy());
@@ -390,6 +336,7 @@ struct HttpClient::Impl {
             }
             work_on_time();
             collect();
+            go_on_after_look_ups();
             hand_back();
             if (stops) {
                 idle.clear();

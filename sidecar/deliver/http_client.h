@@ -43,23 +43,33 @@ struct HttpRequest {
 };
 
 enum class HttpFailure : std::uint8_t {
-    kNone,  // there is a response, whatever its status
+    // There is a response, whatever its status. Of a 2xx no more than the first bytes of its body need be there: what
+    // is too long is not read, and what cannot be decoded is left out.
+    kNone,
     kTimeout,
     kConnection,
     kTls,
     kDns,
     kBlockedAddress,
     kResponseTooLarge,
-    kInterrupted,  // by abort_all() or the end of the client
+    kInterrupted,  // by abort_all(), the end of the client, or a LocalFault
 };
 [[nodiscard]] std::string_view failure_name(HttpFailure failure) noexcept;  // the error_type of an attempt
 
+// What kept a request from beginning here, on this machine.
+enum class LocalFault : std::uint8_t {
+    kNone,
+    kNoSocket,        // no file descriptor, or no memory for a socket
+    kTooManyLookUps,  // of names; see name_look_ups.h
+};
+
 struct HttpResponse {
     HttpFailure failure = HttpFailure::kNone;
-    std::string message;  // of a failure; no secret in it
-    int status = 0;       // 0 = none was read
-    std::string headers;  // "Name: value" LF …, of the last response head
-    std::string body;     // decoded, its first kResponseKeptBytesMax bytes
+    LocalFault local_fault = LocalFault::kNone;  // of kInterrupted
+    std::string message;                         // of a failure; no secret in it
+    int status = 0;                              // 0 = none was read
+    std::string headers;                         // "Name: value" LF …, of the last response head
+    std::string body;                            // decoded, its first kResponseKeptBytesMax bytes
     std::int64_t duration_ms = 0;
     std::vector<IpAddress> addresses;  // of a request that only resolves, each once
 };

@@ -1,12 +1,13 @@
-// What a single request may do, as libcurl options and callbacks.
+// What a single request may do, as libcurl options and callbacks. Next file: http_transfer_end.cpp, what is read of its
+// response and what is made of it.
 #include "sidecar/deliver/http_transfer.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
-#include <strings.h>
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <stdexcept>
 #include <utility>
@@ -52,8 +53,8 @@ void HttpTransfer::set(CURLoption option, Value value) {
     }
 }
 
-HttpTransfer::HttpTransfer(const TargetGuard& guard, const HttpClientOptions& options)
-    : easy_(curl_easy_init()), guard_(guard), proxy_(options.proxy) {
+HttpTransfer::HttpTransfer(const TargetGuard& guard, const HttpClientOptions& options, NameLookUps& look_ups)
+    : easy_(curl_easy_init()), guard_(guard), proxy_(options.proxy), look_ups_(look_ups) {
     if (!easy_) {
         throw std::runtime_error("libcurl: no easy handle");
     }
@@ -92,6 +93,8 @@ HttpTransfer::HttpTransfer(const TargetGuard& guard, const HttpClientOptions& op
         set(CURLOPT_RESOLVE, resolve_.get());
     }
     set(CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(limits::kConnectTimeoutMs));
+    set(CURLOPT_RESOLVER_START_FUNCTION, &HttpTransfer::on_look_up);
+    set(CURLOPT_RESOLVER_START_DATA, this);
     set(CURLOPT_OPENSOCKETFUNCTION, &HttpTransfer::on_open_socket);
     set(CURLOPT_OPENSOCKETDATA, this);
     set(CURLOPT_PREREQFUNCTION, &HttpTransfer::on_prerequest);
@@ -124,7 +127,9 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
     allowed_.clear();
     next_allowed_ = 0;
     header_bytes_ = body_bytes_ = 0;
-    is_bad_url_ = opened_allowed_ = blocked_request_ = is_too_large_ = has_own_connection_ = false;
+    is_bad_url_ = opened_allowed_ = blocked_request_ = has_own_connection_ = false;
+    is_head_too_large_ = is_body_too_large_ = false;
+    must_wait_ = has_too_many_look_ups_ = lacks_socket_ = false;
     error_[0] = '\0';
     started_ = std::chrono::steady_clock::now();
     if (url_.empty() || url_ != request_.url) {
@@ -137,6 +142,7 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
         }
         is_https_ = target->scheme == "https";
         port_ = target->port;
+        host_ = target->is_literal_address ? std::string() : target->host;
         set(CURLOPT_URL, request_.url.c_str());
         url_ = request_.url;
     }
@@ -148,11 +154,35 @@ bool HttpTransfer::start(HttpRequest request, HttpClient::Done done) {
     } else {
         set(CURLOPT_HTTPGET, 1L);
     }
-    set(CURLOPT_TIMEOUT_MS,
-        static_cast<long>(std::clamp<std::int64_t>(request_.timeout_ms, 1, limits::kDeliveryTimeoutMsMax)));
+    set(CURLOPT_TIMEOUT_MS, static_cast<long>(timeout().count()));
     set(CURLOPT_NOPROGRESS, 1L);
     enter(request_.only_resolves || !proxy_.url.empty() ? Stage::kLookUp : Stage::kDirect);
     return true;
+}
+
+std::chrono::milliseconds HttpTransfer::timeout() const noexcept {
+    return std::chrono::milliseconds(std::clamp<std::int64_t>(request_.timeout_ms, 1, limits::kDeliveryTimeoutMsMax));
+}
+
+std::chrono::milliseconds HttpTransfer::time_left() const noexcept {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(started_ + timeout() -
+                                                                 std::chrono::steady_clock::now());
+}
+
+std::chrono::steady_clock::time_point HttpTransfer::waits_until() const noexcept {
+    return started_ + std::min(timeout(), std::chrono::milliseconds(limits::kConnectTimeoutMs));
+}
+
+bool HttpTransfer::resume() noexcept {
+    if (std::chrono::steady_clock::now() >= waits_until()) {
+        constexpr std::string_view kLate = "the look-up of the host's name took too long";
+        kLate.copy(error_, kLate.size());
+        error_[kLate.size()] = '\0';
+        return false;
+    }
+    error_[0] = '\0';
+    const auto left = time_left().count();
+    return left > 0 && curl_easy_setopt(easy_.get(), CURLOPT_TIMEOUT_MS, static_cast<long>(left)) == CURLE_OK;
 }
 
 void HttpTransfer::enter(Stage stage) {
@@ -173,9 +203,7 @@ void HttpTransfer::enter(Stage stage) {
 // A tunnel to the next address that was allowed; false when there is none, or no time. A kept tunnel is reused for
 // the same host and the same address only: libcurl compares CURLOPT_CONNECT_TO as well.
 bool HttpTransfer::connect_next() {
-    const auto spent =
-        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started_).count();
-    const std::int64_t left = std::clamp<std::int64_t>(request_.timeout_ms, 1, limits::kDeliveryTimeoutMsMax) - spent;
+    const auto left = time_left().count();
     if (next_allowed_ >= std::min(allowed_.size(), kProxiedAddressesMax) || left <= 0) {
         return false;
     }
@@ -242,12 +270,41 @@ void HttpTransfer::note_address(const IpAddress& address, std::uint16_t port) {
     }
 }
 
+// libcurl does not find the host among the names that it remembers. Not 0: the request ends.
+int HttpTransfer::on_look_up(void*, void*, void* self) noexcept {
+    auto& transfer = *static_cast<HttpTransfer*>(self);
+    if (transfer.host_.empty() || transfer.stage_ == Stage::kThroughProxy) {
+        return 0;  // an address, or the operator's own proxy
+    }
+    try {
+        switch (transfer.look_ups_.begin(transfer.host_, &transfer, std::chrono::steady_clock::now())) {
+            case NameLookUps::Answer::kBegin:
+                return 0;
+            case NameLookUps::Answer::kWait:
+                transfer.must_wait_ = true;
+                return 1;
+            case NameLookUps::Answer::kTooMany:
+                break;
+        }
+    } catch (...) {  // out of memory: not now
+    }
+    transfer.has_too_many_look_ups_ = true;
+    return 1;
+}
+
+curl_socket_t HttpTransfer::open_socket(const curl_sockaddr& address) noexcept {
+    opened_allowed_ = true;
+    const int fd = socket(address.family, address.socktype | SOCK_CLOEXEC, address.protocol);
+    lacks_socket_ = lacks_socket_ || (fd < 0 && is_lacking(errno));
+    return fd;
+}
+
 curl_socket_t HttpTransfer::on_open_socket(void* self, curlsocktype, curl_sockaddr* address) noexcept {
     auto& transfer = *static_cast<HttpTransfer*>(self);
     try {
+        transfer.look_ups_.ended(transfer.host_, &transfer, NameLookUps::End::kFound);
         if (transfer.stage_ == Stage::kThroughProxy) {
-            transfer.opened_allowed_ = true;  // the proxy itself
-            return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+            return transfer.open_socket(*address);  // to the proxy itself
         }
         const auto target = address_of(*address);
         if (target && transfer.stage_ == Stage::kLookUp) {
@@ -260,8 +317,7 @@ curl_socket_t HttpTransfer::on_open_socket(void* self, curlsocktype, curl_sockad
     } catch (...) {
         return CURL_SOCKET_BAD;  // out of memory: refused
     }
-    transfer.opened_allowed_ = true;
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+    return transfer.open_socket(*address);
 }
 
 // Runs for every request, on a new connection and on a reused one. A new connection has passed
@@ -269,6 +325,7 @@ curl_socket_t HttpTransfer::on_open_socket(void* self, curlsocktype, curl_sockad
 int HttpTransfer::on_prerequest(void* self, char* remote_ip, char*, int remote_port, int) noexcept {
     auto& transfer = *static_cast<HttpTransfer*>(self);
     try {
+        transfer.look_ups_.ended(transfer.host_, &transfer, NameLookUps::End::kFound);
         if (transfer.stage_ == Stage::kThroughProxy) {  // `remote_ip` is the proxy's
             const auto& addresses = transfer.allowed_;
             const std::size_t next = transfer.next_allowed_;
@@ -287,131 +344,6 @@ int HttpTransfer::on_prerequest(void* self, char* remote_ip, char*, int remote_p
     }
     transfer.blocked_request_ = true;
     return CURL_PREREQFUNC_ABORT;
-}
-
-std::size_t HttpTransfer::on_header(char* data, std::size_t size, std::size_t count, void* self) noexcept {
-    auto& transfer = *static_cast<HttpTransfer*>(self);
-    std::string_view line(data, size * count);
-    transfer.header_bytes_ += line.size();
-    if (transfer.header_bytes_ > limits::kResponseHeaderBytesMax) {
-        transfer.is_too_large_ = true;
-        return 0;
-    }
-    while (!line.empty() && (line.back() == '\r' || line.back() == '\n')) {
-        line.remove_suffix(1);
-    }
-    constexpr std::string_view kEncoding = "content-encoding:";
-    if (line.size() > kEncoding.size() && strncasecmp(line.data(), kEncoding.data(), kEncoding.size()) == 0) {
-        // Compressed bytes can inflate to nothing at all, for ever: on_progress counts them as they come.
-        curl_easy_setopt(transfer.easy_.get(), CURLOPT_NOPROGRESS, 0L);
-    }
-    try {
-        if (line.starts_with("HTTP/")) {
-            transfer.response_.headers.clear();  // what came before was an interim response (1xx)
-        } else if (!line.empty()) {
-            transfer.response_.headers.append(line).push_back('\n');
-        }
-    } catch (...) {
-        return 0;
-    }
-    return size * count;
-}
-
-std::size_t HttpTransfer::on_body(char* data, std::size_t size, std::size_t count, void* self) noexcept {
-    auto& transfer = *static_cast<HttpTransfer*>(self);
-    const std::size_t bytes = size * count;
-    transfer.body_bytes_ += bytes;
-    try {
-        std::string& body = transfer.response_.body;
-        body.append(data, std::min(bytes, limits::kResponseKeptBytesMax - body.size()));
-    } catch (...) {
-        return 0;
-    }
-    if (transfer.body_bytes_ > limits::kResponseReadBytesMax) {
-        transfer.is_too_large_ = true;
-        return 0;
-    }
-    return bytes;
-}
-
-int HttpTransfer::on_progress(void* self, curl_off_t, curl_off_t downloaded, curl_off_t, curl_off_t) noexcept {
-    auto& transfer = *static_cast<HttpTransfer*>(self);
-    if (downloaded <= static_cast<curl_off_t>(limits::kResponseReadBytesMax)) {
-        return 0;
-    }
-    transfer.is_too_large_ = true;
-    return 1;
-}
-
-HttpFailure HttpTransfer::classify(CURLcode code) const noexcept {
-    if (is_bad_url_ || blocked_request_) {
-        return HttpFailure::kBlockedAddress;
-    }
-    if (is_too_large_) {
-        return HttpFailure::kResponseTooLarge;
-    }
-    if (request_.only_resolves && !response_.addresses.empty()) {
-        return HttpFailure::kNone;
-    }
-    switch (code) {
-        case CURLE_OK:
-            return HttpFailure::kNone;
-        case CURLE_OPERATION_TIMEDOUT:
-            return HttpFailure::kTimeout;
-        case CURLE_COULDNT_RESOLVE_HOST:
-            return HttpFailure::kDns;
-        case CURLE_OUT_OF_MEMORY:  // what libcurl says of a header line beyond its own bound of 100 KiB
-            return HttpFailure::kResponseTooLarge;
-        case CURLE_SSL_CONNECT_ERROR:
-        case CURLE_PEER_FAILED_VERIFICATION:
-        case CURLE_SSL_CERTPROBLEM:
-        case CURLE_SSL_CIPHER:
-        case CURLE_SSL_CACERT_BADFILE:
-        case CURLE_SSL_ISSUER_ERROR:
-        case CURLE_SSL_INVALIDCERTSTATUS:
-            return HttpFailure::kTls;
-        default:
-            // Every address was refused: that is our answer, not the network's.
-            return !blocked_because_.empty() && !opened_allowed_ ? HttpFailure::kBlockedAddress
-                                                                 : HttpFailure::kConnection;
-    }
-}
-
-HttpResponse HttpTransfer::finish(CURLcode code) {
-    const HttpFailure failure = classify(code);
-    HttpResponse response = std::move(response_);
-    response.failure = failure;
-    if (!request_.only_resolves) {
-        response.addresses.clear();
-    }
-    if (response.failure == HttpFailure::kBlockedAddress) {
-        response.message = std::move(blocked_because_);
-    } else if (response.failure == HttpFailure::kResponseTooLarge) {
-        response.message = "the response exceeds what is read of one";
-    } else if (has_refused_tunnel()) {
-        response.message = "the proxy refused to connect to the endpoint";
-    } else if (stage_ == Stage::kThroughProxy &&
-               (code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_COULDNT_CONNECT)) {
-        response.message = "the proxy cannot be reached";  // where it is, is the operator's affair
-    } else if (response.failure != HttpFailure::kNone) {
-        response.message = error_[0] != '\0' ? error_ : curl_easy_strerror(code);
-    }
-    long status = 0;
-    if (!is_bad_url_ && !has_refused_tunnel() &&
-        curl_easy_getinfo(easy_.get(), CURLINFO_RESPONSE_CODE, &status) == CURLE_OK) {
-        response.status = static_cast<int>(status);
-    }
-    response.duration_ms =
-        std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started_).count();
-    request_ = {};
-    return response;
-}
-
-HttpResponse HttpTransfer::interrupt() {
-    HttpResponse response = finish(CURLE_ABORTED_BY_CALLBACK);
-    response.failure = HttpFailure::kInterrupted;
-    response.message = "interrupted";
-    return response;
 }
 
 }  // namespace headgate

@@ -7,6 +7,7 @@
 // doubles. With one of these, or 503, Retry-After is a pause of all its requests.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 
@@ -40,6 +41,9 @@ class LaneGate {
     // Until then another instance may have sent for the webhook: its rate counts as used up, so that the two of them
     // together stay within it. 0 = there was no other.
     void was_anothers(TimeMs until) noexcept;
+
+    // No request begins before, whatever the endpoint may say.
+    void postpone(TimeMs until) noexcept { paused_until_ = std::max(paused_until_, until); }
 
     // From when on a request may begin, as far as is known now; `now` or earlier = at once. Times are of one clock that
     // never steps back, in ms. Apart from that, limit() bounds how many may be in flight.

@@ -63,7 +63,7 @@ struct Lane {
 
 class Lanes {
  public:
-    explicit Lanes(int max_in_flight) : max_in_flight_(max_in_flight) {}
+    explicit Lanes(int max_in_flight) : max_in_flight_(max_in_flight), allowed_(max_in_flight) {}
 
     // The leased part is ours from `now` on, of the gates' clock; until then another instance may have sent for it.
     void gained(int part, TimeMs now);
@@ -99,6 +99,8 @@ class Lanes {
     void forget_idle(TimeMs before, TimeMs now, const std::function<void(const std::string&)>& forgotten);
     [[nodiscard]] int in_flight() const noexcept { return in_flight_; }
     [[nodiscard]] int max_in_flight() const noexcept { return max_in_flight_; }
+    // How many may be in flight for now, 0 to max_in_flight().
+    void allow(int in_flight) noexcept { allowed_ = in_flight; }
     [[nodiscard]] std::vector<Lane*> all();
     // Does a webhook of this leased part have anything waiting or in flight?
     [[nodiscard]] bool is_part_in_use(int part) const;
@@ -107,6 +109,7 @@ class Lanes {
     void take_turn(Lane& lane);
 
     const int max_in_flight_;
+    int allowed_;
     int in_flight_ = 0;
     std::array<TimeMs, kLanes> gained_at_{};  // by part; 0 = never another's
     StringMap<std::unique_ptr<Lane>> lanes_;
@@ -117,7 +120,7 @@ class Lanes {
 template <typename IsFresh>
 Lanes::Start Lanes::next(TimeMs now, IsFresh is_fresh, std::vector<std::string>& loading, std::vector<Lane*>& closed) {
     // One full round without a start means that no lane can start.
-    for (std::size_t left = turns_.size(); left > 0 && in_flight_ < max_in_flight_; --left) {
+    for (std::size_t left = turns_.size(); left > 0 && in_flight_ < allowed_; --left) {
         Lane& lane = *turns_.front();
         turns_.pop_front();
         lane.is_in_turn = false;
@@ -136,7 +139,7 @@ Lanes::Start Lanes::next(TimeMs now, IsFresh is_fresh, std::vector<std::string>&
         if (lane.in_flight >= lane.gate.limit(now)) {
             continue;  // finished() gives it its turn again
         }
-        if (lane.in_flight >= std::max(max_in_flight_ - in_flight_, 1)) {
+        if (lane.in_flight >= std::max(allowed_ - in_flight_, 1)) {
             take_turn(lane);
             continue;
         }

@@ -25,10 +25,19 @@ void PostgresStore::lock_org(std::string_view org) {
 // An entry is done with when every entry up to its id is: none may be committed later with a smaller one.
 void PostgresStore::order_projections() { db_.send("LOCK TABLE projections IN SHARE ROW EXCLUSIVE MODE"); }
 
+// Those that have failed so far are failures no more: that changes the hours that they belong to. What the update
+// replaces is read beside it, in the same snapshot.
 void PostgresStore::cancel_deliveries(std::string_view webhook, TimeMs now) {
     db_.execute(
-        "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', holds_order = 0, updated_at = $1"
-        " WHERE webhook_id = $2 AND state IN ('queued', 'retrying', 'blocked', 'in_flight')",
+        "WITH open AS MATERIALIZED (SELECT id, event_id, created_at, kind, status FROM deliveries"
+        "  WHERE webhook_id = $2 AND state IN ('queued', 'retrying', 'blocked', 'in_flight') FOR UPDATE),"
+        " cancelled AS (UPDATE deliveries d SET state = 'cancelled', status = 'cancelled', holds_order = 0,"
+        "  updated_at = $1 FROM open WHERE d.id = open.id),"
+        " failures AS (SELECT open.created_at - open.created_at % 3600000 AS hour_at, e.type AS event_type,"
+        "  count(*) AS n FROM open JOIN events e ON e.id = open.event_id"
+        "  WHERE open.kind = 'event' AND open.status = 'failed' GROUP BY 1, 2)"
+        " UPDATE rollups r SET failed_count = greatest(r.failed_count - f.n, 0) FROM failures f"
+        " WHERE r.webhook_id = $2 AND r.hour_at = f.hour_at AND r.event_type = f.event_type",
         now, webhook);
     db_.execute("UPDATE deliveries SET holds_order = 0 WHERE webhook_id = $1 AND holds_order = 1", webhook);
 }

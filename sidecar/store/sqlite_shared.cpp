@@ -25,8 +25,21 @@ void SqliteStore::lock_org(std::string_view org) {
     }
 }
 
-// One statement for each partial index; a head that was left dead still holds its order.
+// Each state has its own partial index; a head that was left dead still holds its order. Those that have failed so far
+// are failures no more: that changes the hours that they belong to.
 void SqliteStore::cancel_deliveries(std::string_view webhook, TimeMs now) {
+    db_.execute(
+        "UPDATE rollups SET failed_count = max(failed_count - c.n, 0) FROM"
+        " (SELECT d.created_at - d.created_at % 3600000 AS hour_at, e.type AS event_type, count(*) AS n FROM"
+        "   (SELECT event_id, created_at, kind, status FROM deliveries WHERE webhook_id = ?1"
+        "    AND state IN ('queued', 'retrying')"
+        "    UNION ALL SELECT event_id, created_at, kind, status FROM deliveries WHERE webhook_id = ?1"
+        "    AND state = 'in_flight'"
+        "    UNION ALL SELECT event_id, created_at, kind, status FROM deliveries WHERE webhook_id = ?1"
+        "    AND state = 'blocked') d"
+        "  JOIN events e ON e.id = d.event_id WHERE d.kind = 'event' AND d.status = 'failed' GROUP BY 1, 2) c"
+        " WHERE rollups.webhook_id = ?1 AND rollups.hour_at = c.hour_at AND rollups.event_type = c.event_type",
+        webhook);
     db_.execute(
         "UPDATE deliveries SET state = 'cancelled', status = 'cancelled', holds_order = 0, updated_at = ?1"
         " WHERE webhook_id = ?2 AND state IN ('queued', 'retrying')",
