@@ -6,6 +6,8 @@
 #include <limits>
 
 #include "common/event_id.h"
+#include "common/event_scanner.h"
+#include "common/json_bytes.h"
 #include "common/limits.h"
 
 namespace headgate {
@@ -125,6 +127,54 @@ bool is_type_text(std::string_view type) noexcept {
     return true;
 }
 
+bool is_utf8(std::string_view text) noexcept {
+    json_bytes::Utf8State state;
+    for (const char c : text) {
+        if (!state.accept(c)) {
+            return false;
+        }
+    }
+    return state.missing == 0;
+}
+
+// U+0080 to U+009F, in valid UTF-8: what the edge refuses in source and ordering_key besides those below 0x80.
+bool has_c1_controls(std::string_view text) noexcept {
+    for (std::size_t at = text.find('\xc2'); at != std::string_view::npos; at = text.find('\xc2', at + 1)) {
+        if (at + 1 < text.size() && static_cast<unsigned char>(text[at + 1]) < 0xa0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// One JSON value, by the edge's own scanner. An object stands where the edge has it, in an event's body, so that its
+// members are as free, and as deep, as there.
+bool is_json_value(std::string_view payload) noexcept {
+    std::size_t begin = 0;
+    std::size_t end = payload.size();
+    while (begin < end && json_bytes::is_space(payload[begin])) {
+        ++begin;
+    }
+    while (end > begin && json_bytes::is_space(payload[end - 1])) {
+        --end;
+    }
+    payload = payload.substr(begin, end - begin);
+    EventScanner scanner;
+    if (!payload.starts_with('{')) {
+        if (scanner.feed_value(payload.data(), payload.size()) != payload.size()) {
+            return false;
+        }
+        const ScanStatus status = scanner.finish();
+        return status == ScanStatus::kOk || status == ScanStatus::kWrongShape;
+    }
+    constexpr std::string_view kHead = R"({"type":"a","source":"b","payload":)";
+    const bool is_fed = scanner.feed(kHead.data(), kHead.size()) && scanner.feed(payload.data(), payload.size()) &&
+                        scanner.feed("}", 1);
+    // Else the text goes on behind its value, with members of the body.
+    return is_fed && scanner.finish() == ScanStatus::kOk && scanner.payload().begin == kHead.size() &&
+           scanner.payload().size() == payload.size();
+}
+
 }  // namespace
 
 Result<EventRecord> decode_event(const std::vector<std::pair<std::string_view, std::string_view>>& fields) {
@@ -165,12 +215,23 @@ Result<EventRecord> decode_event(const std::vector<std::pair<std::string_view, s
         if (has_control_characters(text)) {
             return corrupt(rule.field, "holds control characters");
         }
+        if (!is_utf8(text)) {
+            return corrupt(rule.field, "is not UTF-8");
+        }
+    }
+    for (const EventField field : {EventField::kSource, EventField::kOrd}) {
+        if (has_c1_controls(value_of(field))) {
+            return corrupt(field, "holds control characters");
+        }
     }
     if (!is_type_text(value_of(EventField::kType))) {
         return corrupt(EventField::kType, "is not an event type");
     }
     if (value_of(EventField::kPayload).empty()) {
         return corrupt(EventField::kPayload, "is empty");
+    }
+    if (!is_json_value(value_of(EventField::kPayload))) {
+        return corrupt(EventField::kPayload, "is not JSON");
     }
     const std::string_view at = value_of(EventField::kAt);
     std::int64_t at_ms = -1;

@@ -34,8 +34,8 @@ struct EventRecord {
 };
 
 // Decodes a stream entry's field/value list (even count, any order accepted). kCorrupt names what
-// is wrong: an unknown version, a missing or doubled field, an id that is no UUID, an org or type
-// out of bounds, `at` not a number.
+// is wrong: an unknown version, a missing or doubled field, an id that is no UUID, text that is out of bounds, not
+// UTF-8 or holds control characters, a payload that is not one JSON value as the edge would take it, `at` not a number.
 [[nodiscard]] Result<EventRecord> decode_event(
     const std::vector<std::pair<std::string_view, std::string_view>>& fields);
 

@@ -12,6 +12,7 @@
 #include "lua-free-tests/store_conformance.h"  // last
 #include "lua-free-tests/temp_dir.h"
 #include "sidecar/ingest/ingest.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 

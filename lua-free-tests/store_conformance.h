@@ -62,9 +62,33 @@ class ExactMatcher : public SubscriptionMatcher {
                                                          : Verdict::kWanted});
         }
     }
+    Unwanted match_wanted(const EventRecord& event, std::vector<Match>& out) override {
+        std::vector<Match> all;
+        match(event, all);
+        Unwanted unwanted;
+        for (Match& each : all) {
+            if (each.verdict == Verdict::kWanted) {
+                out.push_back(std::move(each));
+                continue;
+            }
+            const bool is_filtered = each.verdict == Verdict::kFiltered;
+            (is_filtered ? unwanted.has_filtered : unwanted.has_disabled) = true;
+            noted_.push_back({each.webhook_id, std::string(event.type), 0, is_filtered ? 1 : 0, is_filtered ? 0 : 1});
+        }
+        return unwanted;
+    }
+    void settle(bool is_committed, TimeMs now) override {
+        for (UnwantedCount& count : noted_) {
+            count.hour_at = now - now % 3'600'000;
+            if (is_committed) counted_.push_back(std::move(count));
+        }
+        noted_.clear();
+    }
+    std::vector<UnwantedCount> take_unwanted() override { return std::exchange(counted_, {}); }
     int loads = 0;
 
  private:
+    std::vector<UnwantedCount> noted_, counted_;
     struct Known {
         std::int64_t generation = 0;
         std::vector<Webhook> webhooks;

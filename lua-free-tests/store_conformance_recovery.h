@@ -168,13 +168,30 @@ inline void test_ledger_says_why_nobody_got_an_event(void** state) {
     assert_string_equal(reason(disabled).c_str(), "webhook_disabled");
     assert_string_equal(reason(wanted).c_str(), "");
     assert_true(world.store->ledger_of_event("org-b", unknown.id)->empty());
+    // Those are counted beside the transaction, which has only what was made.
     const TimeMs hour = kNow - kNow % 3'600'000;
-    auto of_filtered = world.store->rollups("org-a", "wh-1", hour, hour + 1);
-    assert_true(of_filtered.has_value() && of_filtered->size() == 2);
-    assert_true((*of_filtered)[0].event_type == "filtered.out" && (*of_filtered)[0].filtered == 1);
-    assert_true((*of_filtered)[1].event_type == "order.paid" && (*of_filtered)[1].filtered == 1);
-    auto of_disabled = world.store->rollups("org-a", "wh-3", hour, hour + 1);
-    assert_true(of_disabled->size() == 1 && (*of_disabled)[0].disabled == 1 && (*of_disabled)[0].pending == 0);
+    auto before = world.store->rollups("org-a", "wh-1", hour, hour + 1);
+    assert_true(before.has_value() && before->empty());
+    const std::vector<UnwantedCount> counts = world.matcher.take_unwanted();
+    assert_int_equal(counts.size(), 3);
+    for (std::int64_t times = 1; times <= 2; times++) {
+        assert_true(world.store->add_unwanted(counts).has_value());
+        auto of_filtered = world.store->rollups("org-a", "wh-1", hour, hour + 1);
+        assert_true(of_filtered.has_value() && of_filtered->size() == 2);
+        assert_true((*of_filtered)[0].event_type == "filtered.out" && (*of_filtered)[0].filtered == times);
+        assert_true((*of_filtered)[1].event_type == "order.paid" && (*of_filtered)[1].filtered == times);
+        auto of_disabled = world.store->rollups("org-a", "wh-3", hour, hour + 1);
+        assert_true(of_disabled->size() == 1 && (*of_disabled)[0].disabled == times && (*of_disabled)[0].pending == 0);
+        auto of_wanted = world.store->rollups("org-a", "wh-2", hour, hour + 1);
+        assert_true(of_wanted->size() == 1 && (*of_wanted)[0].pending == 1 && (*of_wanted)[0].filtered == 0);
+    }
+    // What was persisted before is not counted again, and neither is what is not committed.
+    World::require(world.persist({filtered, disabled}).has_value());
+    assert_true(world.matcher.take_unwanted().empty());
+    SampleEvent poison{.org = "org-a", .type = "poison.pill"}, another{.org = "org-a", .type = "filtered.out"};
+    another.id = uuid7(kNow + 7);
+    World::require(!world.persist({another, poison}).has_value());
+    assert_true(world.matcher.take_unwanted().empty());
 }
 
 inline std::vector<CMUnitTest> recovery_tests() {

@@ -15,6 +15,7 @@ class StubStore : public Store {
     Result<LeaseView> renew_leases(const LeaseRound&) override { return refused("renew_leases"); }
     Result<std::vector<ShardLease>> shard_leases() override { return refused("shard_leases"); }
     Result<PersistOutcome> persist(const PersistBatch&, SubscriptionMatcher&) override { return refused("persist"); }
+    Result<void> add_unwanted(std::span<const UnwantedCount>) override { return refused("add_unwanted"); }
     Result<std::vector<ClaimedDelivery>> claim_due(const ClaimRequest&) override { return refused("claim_due"); }
     Result<std::optional<TimeMs>> next_due_at(Epochs) override { return refused("next_due_at"); }
     Result<RecordOutcome> record_attempts(std::span<const AttemptRecord>, Epochs) override {

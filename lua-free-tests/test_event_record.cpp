@@ -249,6 +249,63 @@ void test_has_control_characters_edges(void**) {
     assert_true(has_control_characters(std::string_view("\0", 1)));
 }
 
+// What only somebody else than the edge can have written: it would be signed and sent as JSON, and break the inbox.
+void test_decode_event_payload_is_one_json_value(void**) {
+    using namespace std::string_view_literals;
+    std::string deep_object, too_deep;
+    for (int i = 0; i < 63; ++i) deep_object += R"({"a":)";
+    deep_object += "1" + std::string(63, '}');
+    too_deep = R"({"a":)" + deep_object + "}";
+    std::string many = "{";
+    for (int i = 0; i < 2000; ++i) many += (i > 0 ? ",\"m" : "\"m") + std::to_string(i) + "\":1";
+    many += "}";
+    for (std::string_view good : {"{}"sv, " {\"a\": 1}\r\n"sv, "[1, 2]"sv, "\"text\""sv, "12"sv, "-0.5e3 "sv, "null"sv,
+                                  "true"sv, R"({"a":1,"a":2,"payload":3,"type":4})"sv, "{\"a\":\"\\u0000 \xc3\xbc\"}"sv,
+                                  std::string_view(deep_object), std::string_view(many)}) {
+        assert_string_equal(refusal("payload", good).c_str(), "");
+    }
+    for (std::string_view bad : {"not json"sv,
+                                 "{"sv,
+                                 "{}{}"sv,
+                                 "{} x"sv,
+                                 R"({"a":1},"payload":{"b":2})"sv,
+                                 R"({},"source":"x")"sv,
+                                 "[1],[2]"sv,
+                                 "1,2"sv,
+                                 "12 13"sv,
+                                 "{'a':1}"sv,
+                                 "{\"a\":\"\xff\"}"sv,
+                                 "{\"a\":\"\xc3\"}"sv,
+                                 "{\"a\":\"\0\"}"sv,
+                                 "{}\0"sv,
+                                 "\xef\xbb\xbf{}"sv,
+                                 "  "sv,
+                                 R"({"a":"\ud800"})"sv,
+                                 "nul"sv,
+                                 "[1"sv,
+                                 "\""sv,
+                                 "}"sv,
+                                 "01"sv,
+                                 std::string_view(too_deep)}) {
+        assert_string_equal(refusal("payload", bad).c_str(), "stream entry: field \"payload\" is not JSON");
+    }
+}
+
+void test_decode_event_text_is_utf8(void**) {
+    for (const char* name : {"org", "key", "source", "ord", "tp", "via"}) {
+        for (const char* bad : {"\xff", "a\xc3", "\xed\xa0\x80", "\xc0\x80"}) {
+            const std::string expected = "stream entry: field \"" + std::string(name) + "\" is not UTF-8";
+            assert_string_equal(refusal(name, bad).c_str(), expected.c_str());
+        }
+        assert_string_equal(refusal(name, "\xc3\xbc").c_str(), "");
+        assert_true(refusal(name, std::string_view("a\0b", 3)).ends_with("holds control characters"));
+    }
+    for (const char* name : {"source", "ord"}) {
+        assert_true(refusal(name, "a\xc2\x9f").ends_with("holds control characters"));
+        assert_string_equal(refusal(name, "a\xc2\xa0").c_str(), "");
+    }
+}
+
 }  // namespace
 
 int main() {
@@ -257,6 +314,8 @@ int main() {
         cmocka_unit_test(test_decode_event_names_match_the_fields_order),
         cmocka_unit_test(test_decode_event_missing_and_doubled_named),
         cmocka_unit_test(test_decode_event_bad_values_named),
+        cmocka_unit_test(test_decode_event_payload_is_one_json_value),
+        cmocka_unit_test(test_decode_event_text_is_utf8),
         cmocka_unit_test(test_redis_slot_known_vectors),
         cmocka_unit_test(test_shard_tag_every_prefix_is_even),
         cmocka_unit_test(test_shard_tag_table_is_the_one_of_contract_1),

@@ -176,6 +176,7 @@ void test_locked_store_holds_everything_back_until_it_is_free(void**) {
     std::uint64_t errors = 0;
     std::int64_t undrained_while_locked = 0, undrained_after = 1, redis_reply_while_locked = 0, redis_reply_after = 0;
     std::size_t missing = 1;
+    const TimeMs began = wall_clock_ms();
     {
         Pipeline pipeline;
         pipeline.start();
@@ -202,7 +203,7 @@ void test_locked_store_holds_everything_back_until_it_is_free(void**) {
     }
     assert_true(errors > 0);
     assert_int_equal(left_while_locked, 20);
-    assert_int_equal(undrained_while_locked, kNow);
+    assert_true(undrained_while_locked >= began && undrained_while_locked <= wall_clock_ms());
     assert_true(redis_reply_while_locked == IngestCounters::kNotAsking);  // a slow disk is no silence of Redis
     assert_true(redis_reply_after < IngestCounters::kNotAsking);
     assert_false(caught_up_while_locked);

@@ -218,7 +218,7 @@ void test_decode_separates_events_poison_and_deleted(void**) {
     resp += "*2\r\n$3\r\n7-3\r\n*-1\r\n";
     writer.array(2).bulk("s3").array(1);
     write_entry(writer, "8-0", other);
-    auto batch = decode_batch(parse(resp), kKeys);
+    auto batch = decode_batch(parse(resp), kKeys, kNow);
     assert_true(batch.has_value());
     assert_true(batch->events.size() == 2 && batch->entries == 4 && batch->fullest == 3);
     assert_true(batch->events[0].id == event.id && batch->events[0].payload == event.payload);
@@ -244,6 +244,42 @@ void test_decode_separates_events_poison_and_deleted(void**) {
     }
     assert_string_equal(bytes.c_str(), expected.c_str());
     assert_true(each_knows_its_key);
+}
+
+// A time that cannot be costs neither the event nor those who sort by it: when Redis got it is known.
+void test_decode_impossible_times_are_when_redis_got_it(void**) {
+    struct {
+        const char* id;
+        TimeMs at, expected;
+    } const cases[] = {
+        {"1700000000123-0", kNow, kNow},
+        {"1700000000123-0", 1, 1},
+        {"1700000000123-0", 0, 1'700'000'000'123},
+        {"1700000000123-0", kNow + kAheadMs, kNow + kAheadMs},
+        {"1700000000123-0", kNow + kAheadMs + 1, 1'700'000'000'123},
+        {"1700000000123-0", 253'402'300'799'999, 1'700'000'000'123},
+        // Our own clock is far behind.
+        {"1900000000000-0", 1'900'000'000'000, 1'900'000'000'000},
+        {"18446744073709551615-1", 0, kNow},
+        {"0-1", 0, kNow},
+        {"7-1", kNow + 5, kNow + 5},
+    };
+    for (const auto& each : cases) {
+        std::string resp;
+        RespWriter writer(resp);
+        writer.array(1).array(2).bulk("s1").array(1);
+        write_entry(writer, each.id, {.org = "org-a", .at = each.at});
+        auto batch = decode_batch(parse(resp), kKeys, kNow);
+        assert_true(batch.has_value() && batch->events.size() == 1);
+        assert_int_equal(batch->events[0].at_ms, each.expected);
+        assert_int_equal(batch->oldest_at, each.expected);
+    }
+    std::string resp;
+    RespWriter writer(resp);
+    writer.array(1).array(2).bulk("s1").array(1);
+    write_entry(writer, "1700000000123-0", {.org = "org-a", .at = -1});
+    auto batch = decode_batch(parse(resp), kKeys, kNow);
+    assert_true(batch.has_value() && batch->events.empty() && batch->quarantine.size() == 1);
 }
 
 void test_decode_other_shapes_are_corrupt(void**) {
@@ -360,6 +396,7 @@ int main() {
         cmocka_unit_test(test_command_asks_for_pending_or_new),
         cmocka_unit_test(test_stream_id_is_two_numbers),
         cmocka_unit_test(test_decode_separates_events_poison_and_deleted),
+        cmocka_unit_test(test_decode_impossible_times_are_when_redis_got_it),
         cmocka_unit_test(test_decode_other_shapes_are_corrupt),
         WORLD_TEST(test_persist_batch_hands_on_claims_that_share_their_event),
         WORLD_TEST(test_persist_batch_bisects_to_the_culprits),

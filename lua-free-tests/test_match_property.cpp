@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <initializer_list>
+#include <map>
 #include <random>
 #include <string>
 #include <string_view>
@@ -366,6 +367,50 @@ std::string answered(Subscriptions& subscriptions, const EventRecord& record) {
     return text;
 }
 
+// What a persist transaction is told: those that want it, and how the others are counted. As answered().
+std::string counted(Subscriptions& subscriptions, const EventRecord& record) {
+    constexpr TimeMs kHour = 3'600'000;
+    std::vector<SubscriptionMatcher::Match> matches;
+    std::map<std::string, std::string> verdicts;
+    subscriptions.match_wanted(record, matches);
+    subscriptions.settle(false, kHour);
+    if (!subscriptions.take_unwanted().empty()) return "counted what was not committed";
+    matches.clear();
+    const auto unwanted = subscriptions.match_wanted(record, matches);
+    std::string order;
+    for (const auto& match : matches) order += match.webhook_id + (match.ordered ? "!" : "") + "=wanted ";
+    subscriptions.settle(true, 7 * kHour + 5);
+    bool has_filtered = false, has_disabled = false;
+    for (const UnwantedCount& count : subscriptions.take_unwanted()) {
+        if (count.hour_at != 7 * kHour || count.event_type != record.type) return "another hour or type";
+        if (count.filtered + count.disabled != 1) return "counted more than once";
+        has_filtered = has_filtered || count.filtered == 1;
+        has_disabled = has_disabled || count.disabled == 1;
+        verdicts[count.webhook_id] = count.filtered == 1 ? "=filtered" : "=disabled";
+    }
+    if (unwanted.has_filtered != has_filtered || unwanted.has_disabled != has_disabled) return "told otherwise";
+    order += "|";
+    for (const auto& [id, verdict] : verdicts) order += " " + id + verdict;
+    return order;
+}
+
+// The same from what match() says.
+std::string counted_from(Subscriptions& subscriptions, const EventRecord& record) {
+    using Verdict = SubscriptionMatcher::Verdict;
+    std::vector<SubscriptionMatcher::Match> matches;
+    subscriptions.match(record, matches);
+    std::string text;
+    std::map<std::string, std::string> verdicts;
+    for (const auto& match : matches) {
+        if (match.verdict == Verdict::kWanted) text += match.webhook_id + (match.ordered ? "!" : "") + "=wanted ";
+        if (match.verdict == Verdict::kFiltered) verdicts[match.webhook_id] = "=filtered";
+        if (match.verdict == Verdict::kDisabled) verdicts[match.webhook_id] = "=disabled";
+    }
+    text += "|";
+    for (const auto& [id, verdict] : verdicts) text += " " + id + verdict;
+    return text;
+}
+
 void describe(std::uint64_t seed, const std::vector<Subject>& subjects, const Happening& event) {
     print_error("HEADGATE_MATCH_SEED=%llu\nevent %s%s %s\n", static_cast<unsigned long long>(seed), event.type.c_str(),
                 event.is_operational ? " (system)" : "", event.payload.c_str());
@@ -438,9 +483,12 @@ class Case {
         for (const Happening& event : events_) {
             const std::string wanted = expected(subjects_, event, seen_);
             const std::string got = answered(subscriptions_, event.record("org"));
-            if (got == wanted) continue;
+            const std::string counts = counted(subscriptions_, event.record("org"));
+            const std::string named = counted_from(subscriptions_, event.record("org"));
+            if (got == wanted && counts == named) continue;
             describe(seed_, subjects_, event);
             print_error("naive:    %s\ncompiled: %s\n", wanted.c_str(), got.c_str());
+            print_error("persist:  %s\nnot:      %s\n", named.c_str(), counts.c_str());
             return false;
         }
         return true;

@@ -35,7 +35,13 @@ struct Purge {
 struct Relay {
     std::shared_ptr<Subscriptions> subscriptions;
     Result<std::size_t> operator()(Store& store) const {
-        return store.relay_system_events(*subscriptions, kRelayMax, wall_clock_ms());
+        auto relayed = store.relay_system_events(*subscriptions, kRelayMax, wall_clock_ms());
+        const std::vector<UnwantedCount> counts = subscriptions->take_unwanted();
+        if (counts.empty()) return relayed;
+        if (auto added = store.add_unwanted(counts); !added) {
+            spdlog::warn("chores.counts_failed error={}", log_value(added.error().message));
+        }
+        return relayed;
     }
 };
 

@@ -37,6 +37,11 @@ Result<void> check_replies(const RedisReplies& replies) {
     return {};
 }
 
+bool is_out_of_memory(const RedisReplies& replies) {
+    return std::any_of(replies.begin(), replies.end(),
+                       [](const auto& reply) { return error_text(*reply).starts_with("OOM"); });
+}
+
 // What runs on the DB thread.
 struct PendingProjections {
     Result<std::vector<std::pair<Store::ProjectionEntry, ApiKey>>> operator()(Store& store) const {
@@ -91,20 +96,28 @@ boost::asio::awaitable<Result<void>> Projection::agree_on(RedisLink& redis) {
         .command("HMGET", meta, "contract", "shards", "pepper_fp");
     auto replies = co_await redis.send(meta, std::move(commands), 4);
     if (!replies) co_return tl::unexpected(replies.error());
-    if (auto checked = check_replies(*replies); !checked) co_return checked;
     const redisReply* found = replies->back().get();
-    auto contract = parse_integer(element_text(found, 0), 0, INT32_MAX);
+    // One that has no memory left takes nothing new. What is there decides: the streams that fill it are to be drained.
+    const bool is_full = found->type == REDIS_REPLY_ARRAY && is_out_of_memory(*replies);
+    if (auto checked = check_replies(*replies); !checked && !is_full) co_return checked;
+    auto value = [found, is_full](std::size_t index, const std::string& ours) {
+        std::string theirs(element_text(found, index));
+        return is_full && theirs.empty() ? ours : theirs;
+    };
+    const std::string contract_text = value(0, std::to_string(limits::kContractVersion));
+    auto contract = parse_integer(contract_text, 0, INT32_MAX);
     std::string here = "headgate:meta in this Redis";
     if (!contract || *contract > limits::kContractVersion || *contract < limits::kContractVersion - 1)
         co_return fail(ErrorCode::kConflict,
-                       here + " has contract " + std::string(element_text(found, 0)) + ", this program speaks " +
+                       here + " has contract " + contract_text + ", this program speaks " +
                            std::to_string(limits::kContractVersion) +
                            ": upgrade the older of the two programs, or give them different Redis databases");
-    if (element_text(found, 1) != std::to_string(options_.shards))
-        co_return fail(ErrorCode::kConflict, here + " has " + std::string(element_text(found, 1)) +
-                                                 " shards, redis.shards says " + std::to_string(options_.shards) +
+    const std::string shards = value(1, std::to_string(options_.shards));
+    if (shards != std::to_string(options_.shards))
+        co_return fail(ErrorCode::kConflict, here + " has " + shards + " shards, redis.shards says " +
+                                                 std::to_string(options_.shards) +
                                                  ": make redis.shards and the edge's headgate_shards the same as it");
-    if (element_text(found, 2) != options_.pepper_fp)
+    if (value(2, options_.pepper_fp) != options_.pepper_fp)
         co_return fail(ErrorCode::kConflict,
                        here +
                            " was written with another pepper: it belongs to another installation (give this one "
@@ -154,16 +167,22 @@ boost::asio::awaitable<Result<void>> Projection::step() {
     auto now = std::chrono::steady_clock::now();
     if (now >= next_check_) {
         next_check_ = now + kCheckInterval;
+        // One of its own for events may lose its memory by itself, and edges look there for what both sides agreed on.
+        // Its trouble is told, and does not keep keys from theirs.
+        events_agreed_ = {};
+        if (&keys_ != &events_) events_agreed_ = co_await agree_on(events_);
         auto checked = co_await check_memory();
         if (!checked) co_return checked;
     }
     if (!is_projected_) {
-        auto agreed = co_await agree();
+        auto agreed = co_await agree_on(keys_);
         if (!agreed) co_return agreed;
         auto projected = co_await project_everything();
         if (!projected) co_return projected;
     }
-    co_return co_await project_changes();
+    auto changed = co_await project_changes();
+    if (!changed) co_return changed;
+    co_return events_agreed_;
 }
 
 // A Redis that restarted may have come back with an older state though `projected` is still there: its process id

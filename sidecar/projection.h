@@ -74,6 +74,7 @@ class Projection {
     std::chrono::steady_clock::time_point next_check_;
     std::vector<std::string> run_ids_;  // of the servers that keep keys
     std::string last_error_;
+    Result<void> events_agreed_;  // a Redis of its own for events, when it was looked at last
     bool is_projected_ = false;
     OwnedPartsPtr owned_;
     bool has_turn_ = false;  // shard 0 was ours in the newest round

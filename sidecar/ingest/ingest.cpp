@@ -23,6 +23,7 @@
 #include "sidecar/base/measures.h"
 #include "sidecar/base/trouble.h"
 #include "sidecar/base/wall_clock.h"
+#include "sidecar/ingest/acknowledge.h"
 #include "sidecar/ingest/ingest_batch.h"
 #include "sidecar/ingest/left_behind.h"
 #include "sidecar/ingest/stream_reader.h"
@@ -40,6 +41,7 @@ namespace {
 constexpr milliseconds kBlock{1000};
 constexpr milliseconds kBackoffMin{100};
 constexpr milliseconds kBackoffMax{2000};
+constexpr std::size_t kUngroupedCount = 32;  // entries of one stream: with the largest events half of a reply's bound
 
 std::vector<std::string> all_shard_keys(const IngestOptions& options) {
     std::vector<std::string> keys;
@@ -273,10 +275,7 @@ struct Ingest::Impl {
         if (window.is_whole()) count.observe(batch->reply_bytes, batch->entries, filled);
         if (from == ReadFrom::kNew) ask_next(batch->reply_bytes);
         failpoint("after_commit_before_ack");
-        co_await wait_for_ack();
-        ack_running = true;
-        acknowledging = taking;
-        asio::co_spawn(executor, acknowledge(batch), asio::detached);
+        co_await begin_acknowledging(batch);
         co_return from;
     }
 
@@ -347,11 +346,18 @@ struct Ingest::Impl {
         catch_up->wake();
     }
 
+    asio::awaitable<void> begin_acknowledging(std::shared_ptr<const IngestBatch> batch) {
+        co_await wait_for_ack();
+        ack_running = true;
+        acknowledging = taking;
+        asio::co_spawn(executor, acknowledge(batch), asio::detached);
+    }
+
     // Until Redis has done it, or ingest stops.
     asio::awaitable<void> acknowledge(std::shared_ptr<const IngestBatch> batch) {
         milliseconds retry = kBackoffMin;
         for (;;) {
-            bool is_done = co_await try_acknowledge(batch);
+            bool is_done = co_await acknowledge_once(*link, batch, keys);
             if (is_done || stopping) break;
             ack_pause.expires_after(retry);
             retry = std::min(retry * 2, kBackoffMax);
@@ -362,23 +368,6 @@ struct Ingest::Impl {
         ack_running = false;
         acknowledging = nullptr;
         ack_ended.cancel();
-    }
-
-    asio::awaitable<bool> try_acknowledge(std::shared_ptr<const IngestBatch> batch) {
-        std::vector<RedisCommands> commands = ack_commands(*batch, keys);
-        auto acknowledged = co_await link->send_each(std::move(commands));
-        for (const Result<RedisReplies>& replies : acknowledged) {
-            if (!replies) {
-                spdlog::warn("ingest.ack_failed error={}", log_value(replies.error().message));
-                co_return false;
-            }
-            const redisReply& exec = *replies->back();
-            if (exec.type == REDIS_REPLY_ARRAY) continue;
-            spdlog::warn("ingest.ack_refused error={}",
-                         log_value(exec.str != nullptr ? exec.str : "EXEC was discarded"));
-            co_return false;
-        }
-        co_return true;
     }
 
     asio::awaitable<void> wait_for_ack() {
@@ -418,7 +407,35 @@ struct Ingest::Impl {
             co_return;
         }
         spdlog::warn("ingest.groups_failed error={} retry_ms={}", log_value(error), backoff.count());
+        if (error.starts_with("OOM") && co_await drain_without_groups()) co_return;
         co_await wait_backoff();
+    }
+
+    // A Redis whose memory is full makes no group, and only we can make room. The streams are ours alone: what they
+    // begin with, delivered to the group before or not, is persisted and deleted. True when there was something.
+    asio::awaitable<bool> drain_without_groups() {
+        bool has_drained = false;
+        const std::vector<std::string> streams = window.keys();
+        for (const std::string& key : streams) {
+            co_await wait_for_ack();  // else the same entries are read again
+            if (stopping) break;
+            std::string command;
+            RespWriter(command).command("XRANGE", key, "-", "+", "COUNT", static_cast<long long>(kUngroupedCount));
+            auto replies = co_await link->send(key, std::move(command), 1);
+            if (!replies || replies->front()->type != REDIS_REPLY_ARRAY) continue;
+            counters.last_redis_reply_ms = wall_clock_ms();
+            std::shared_ptr<redisReply> reply(replies->front().release(), RedisReplyDeleter());
+            const auto shard = std::find(keys.begin(), keys.end(), key) - keys.begin();
+            Result<IngestBatch> decoded = decode_range(std::move(reply), static_cast<int>(shard));
+            if (!decoded || decoded->entries == 0) continue;
+            auto batch = std::make_shared<const IngestBatch>(std::move(*decoded));
+            counters.oldest_undrained_ms = batch->oldest_at;
+            if (!co_await persist(batch)) break;
+            has_drained = true;
+            co_await begin_acknowledging(batch);
+        }
+        co_await wait_for_ack();
+        co_return has_drained;
     }
 
     void stop() {

@@ -9,11 +9,14 @@
 #include "sidecar/ingest/stream_reader.h"
 #include "sidecar/store/event_bytes.h"
 #include "sidecar/store/lane.h"
+#include "sidecar/store/postgres_text.h"
 
 namespace headgate {
 namespace {
 
 using Fields = std::vector<std::pair<std::string_view, std::string_view>>;
+
+constexpr std::uint64_t kStreamMsMax = 253'402'300'799'999;  // 9999-12-31T23:59:59.999Z
 
 bool is_string(const redisReply& reply) { return reply.type == REDIS_REPLY_STRING || reply.type == REDIS_REPLY_STATUS; }
 bool is_array(const redisReply& reply, std::size_t elements) {
@@ -33,8 +36,15 @@ std::string fields_bytes(const Fields& fields) {
     return out;
 }
 
+// When it happened, as far as that can be: see decode_batch. A stream id may be anybody's invention as well.
+TimeMs plausible_at(TimeMs at, const StreamPosition& position, TimeMs now) {
+    const auto got_at = static_cast<TimeMs>(std::min<std::uint64_t>(position.ms, kStreamMsMax));
+    if (at > 0 && at <= std::max(now, got_at) + kAheadMs) return at;
+    return got_at > 0 && got_at <= now + kAheadMs ? got_at : now;
+}
+
 // One stream's entries. `fields` is scratch space.
-Result<void> decode_stream(const redisReply& entries, int shard, Fields& fields, IngestBatch& batch) {
+Result<void> decode_stream(const redisReply& entries, int shard, TimeMs now, Fields& fields, IngestBatch& batch) {
     IngestBatch::Shard& of_shard = batch.shards.emplace_back();
     of_shard.shard = shard;
     of_shard.ids.reserve(entries.elements);
@@ -63,6 +73,7 @@ Result<void> decode_stream(const redisReply& entries, int shard, Fields& fields,
             batch.quarantine.push_back({std::string(id), event.error().message, fields_bytes(fields), shard});
             continue;
         }
+        event->at_ms = plausible_at(event->at_ms, position, now);
         batch.oldest_at = batch.oldest_at == 0 ? event->at_ms : std::min(batch.oldest_at, event->at_ms);
         batch.newest_at = std::max(batch.newest_at, event->at_ms);
         batch.events.push_back(*event);
@@ -136,8 +147,8 @@ class Persisting {
         }
         const StreamPosition& position = batch_.positions[begin];
         QuarantineEntry culprit{std::to_string(position.ms) + "-" + std::to_string(position.seq),
-                                "the store refused it: " + error->message, event_bytes(batch_.events[begin]),
-                                position.shard};
+                                "the store refused it: " + storable_text(error->message),
+                                event_bytes(batch_.events[begin]), position.shard};
         error = commit(0, 0, {&culprit, 1});
         // A store that cannot even keep the bytes is at fault itself: nothing is acknowledged then.
         if (error) return of_the_store(std::move(*error));
@@ -224,7 +235,8 @@ class Persisting {
 
 }  // namespace
 
-Result<IngestBatch> decode_batch(std::shared_ptr<const redisReply> reply, const std::vector<std::string>& keys) {
+Result<IngestBatch> decode_batch(std::shared_ptr<const redisReply> reply, const std::vector<std::string>& keys,
+                                 TimeMs now) {
     IngestBatch batch;
     batch.reply = std::move(reply);
     if (batch.reply->type != REDIS_REPLY_ARRAY) return bad_reply("no array");
@@ -238,11 +250,36 @@ Result<IngestBatch> decode_batch(std::shared_ptr<const redisReply> reply, const 
         }
         key = std::find(key, keys.end(), text_of(*stream.element[0]));
         if (key == keys.end()) return bad_reply("a stream that was not asked for");
-        auto decoded = decode_stream(*stream.element[1], static_cast<int>(key - keys.begin()), fields, batch);
+        auto decoded = decode_stream(*stream.element[1], static_cast<int>(key - keys.begin()), now, fields, batch);
         if (!decoded) return tl::unexpected<Error>(decoded.error());
     }
     return batch;
 }
+
+Result<IngestBatch> decode_range(std::shared_ptr<const redisReply> reply, int shard, TimeMs now) {
+    IngestBatch batch;
+    batch.reply = std::move(reply);
+    if (batch.reply->type != REDIS_REPLY_ARRAY) return bad_reply("no array");
+    Fields fields;
+    fields.reserve(kEventFieldNames.size());
+    auto decoded = decode_stream(*batch.reply, shard, now, fields, batch);
+    if (!decoded) return tl::unexpected<Error>(decoded.error());
+    return batch;
+}
+
+namespace {
+
+void write_xack(RespWriter& writer, const IngestBatch::Shard& shard, const std::string& key) {
+    writer.array(3 + shard.ids.size()).bulk("XACK").bulk(key).bulk(kConsumerGroup);
+    for (std::string_view id : shard.ids) writer.bulk(id);
+}
+
+void write_xdel(RespWriter& writer, const IngestBatch::Shard& shard, const std::string& key) {
+    writer.array(2 + shard.ids.size()).bulk("XDEL").bulk(key);
+    for (std::string_view id : shard.ids) writer.bulk(id);
+}
+
+}  // namespace
 
 std::vector<RedisCommands> ack_commands(const IngestBatch& batch, const std::vector<std::string>& keys) {
     std::vector<RedisCommands> all;
@@ -251,13 +288,19 @@ std::vector<RedisCommands> ack_commands(const IngestBatch& batch, const std::vec
         RedisCommands& commands = all.emplace_back(RedisCommands{key, {}, kRepliesPerAck});
         RespWriter writer(commands.bytes);
         writer.command("MULTI");
-        writer.array(3 + shard.ids.size()).bulk("XACK").bulk(key).bulk(kConsumerGroup);
-        for (std::string_view id : shard.ids) writer.bulk(id);
-        writer.array(2 + shard.ids.size()).bulk("XDEL").bulk(key);
-        for (std::string_view id : shard.ids) writer.bulk(id);
+        write_xack(writer, shard, key);
+        write_xdel(writer, shard, key);
         writer.command("EXEC");
     }
     return all;
+}
+
+RedisCommands plain_ack_commands(const IngestBatch::Shard& shard, const std::string& key) {
+    RedisCommands commands{key, {}, kRepliesPerPlainAck};
+    RespWriter writer(commands.bytes);
+    write_xdel(writer, shard, key);
+    write_xack(writer, shard, key);
+    return commands;
 }
 
 PersistProgress persist_batch(Store& store, SubscriptionMatcher& matcher, DeliverySink& sink, const IngestBatch& batch,

@@ -11,6 +11,7 @@
 
 #include "sidecar/ingest/ingest.h"
 #include "sidecar/io/redis_link.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/store/store.h"
 
 namespace headgate {
@@ -33,14 +34,24 @@ struct IngestBatch {
 };
 
 // kCorrupt when the reply is not of XREADGROUP's shape or names a stream that is not in `keys`
-// (the index of a key is its shard).
+// (the index of a key is its shard). An event's time that cannot be (0, or more than kAheadMs ahead of both `now` and
+// its stream id) is set to the stream id's, which is when Redis got it: the event itself is as good as others.
+inline constexpr TimeMs kAheadMs = 24LL * 3600 * 1000;
 [[nodiscard]] Result<IngestBatch> decode_batch(std::shared_ptr<const redisReply> reply,
-                                               const std::vector<std::string>& keys);
+                                               const std::vector<std::string>& keys, TimeMs now = wall_clock_ms());
+// The same of XRANGE's reply about one shard's stream.
+[[nodiscard]] Result<IngestBatch> decode_range(std::shared_ptr<const redisReply> reply, int shard,
+                                               TimeMs now = wall_clock_ms());
 
 // Per shard MULTI, XACK, XDEL, EXEC: apart, a cut between the two would leave an entry that nothing
 // ever reads again. kRepliesPerAck replies for each shard.
 inline constexpr std::size_t kRepliesPerAck = 4;
 [[nodiscard]] std::vector<RedisCommands> ack_commands(const IngestBatch& batch, const std::vector<std::string>& keys);
+// For a Redis that has no memory left, of one shard: XDEL, XACK. Such a Redis refuses every command inside MULTI, these
+// two as well, and takes both outside. In this order: what a cut between them leaves is pending without a body, which
+// is read again and acknowledged.
+inline constexpr std::size_t kRepliesPerPlainAck = 2;
+[[nodiscard]] RedisCommands plain_ack_commands(const IngestBatch::Shard& shard, const std::string& key);
 
 // What became of a batch. With an error part of it may have been committed: that part's deliveries
 // are here and must be handed on; persisting the batch again finds its events as duplicates.

@@ -14,8 +14,11 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <iterator>
 #include <list>
+#include <span>
 
+#include "sidecar/base/log.h"
 #include "sidecar/base/wall_clock.h"
 #include "sidecar/ingest/stream_groups.h"
 
@@ -25,6 +28,9 @@ using std::chrono::milliseconds;
 
 namespace {
 
+constexpr milliseconds kCountInterval{1000};
+constexpr int kCountPauseFactor = 20;  // at most a twentieth of the store's thread
+constexpr std::size_t kCountsOfTransaction = 2000;
 constexpr milliseconds kPlanInterval{1000};  // also when nothing is heard: some shard may have nobody to read it
 
 struct Group {
@@ -72,7 +78,9 @@ struct IngestGroups::Impl : std::enable_shared_from_this<Impl> {
     asio::steady_timer changed;  // cancelled when the groups may have to be others
     std::list<std::shared_ptr<Group>> groups;
     IngestTotals of_ended;
-    std::int64_t unserved_since_ms = 0;  // some shard has nobody to be read from, since then; 0: none
+    std::int64_t unserved_since_ms = 0;    // some shard has nobody to be read from, since then; 0: none
+    std::vector<UnwantedCount> unwritten;  // the store's thread has them
+    std::chrono::steady_clock::time_point next_counts = std::chrono::steady_clock::now() + kCountInterval;
     bool is_dirty = false;
     bool is_running = false;
     bool stopping = false;
@@ -150,6 +158,29 @@ struct IngestGroups::Impl : std::enable_shared_from_this<Impl> {
         if (shards < owned && unserved_since_ms == 0) unserved_since_ms = wall_clock_ms();
     }
 
+    // Events that webhooks did not want are counted in memory and written once in a while: a crash loses what was
+    // counted since, and no more than the counts.
+    asio::awaitable<void> write_unwanted() {
+        const auto began = std::chrono::steady_clock::now();
+        auto work = [this](Store& store) -> Result<void> {
+            std::vector<UnwantedCount> more = matcher.take_unwanted();
+            unwritten.insert(unwritten.end(), std::make_move_iterator(more.begin()),
+                             std::make_move_iterator(more.end()));
+            while (!unwritten.empty()) {
+                const std::size_t kept = unwritten.size() - std::min(unwritten.size(), kCountsOfTransaction);
+                auto added = store.add_unwanted(std::span<const UnwantedCount>(unwritten).subspan(kept));
+                if (!added) return added;
+                unwritten.resize(kept);
+            }
+            return {};
+        };
+        auto written = co_await db.run(std::move(work));
+        if (!written) spdlog::warn("ingest.counts_failed error={}", log_value(written.error().message));
+        const auto now = std::chrono::steady_clock::now();
+        next_counts =
+            now + std::max<std::chrono::steady_clock::duration>(kCountInterval, (now - began) * kCountPauseFactor);
+    }
+
     static asio::awaitable<void> run(std::shared_ptr<Impl> self) {
         std::weak_ptr<Impl> weak = self;
         self->link->on_change([weak] {
@@ -159,11 +190,13 @@ struct IngestGroups::Impl : std::enable_shared_from_this<Impl> {
         while (!self->stopping || !self->groups.empty()) {
             self->is_dirty = false;
             if (!self->stopping) self->plan();
+            if (std::chrono::steady_clock::now() >= self->next_counts) co_await self->write_unwanted();
             if (self->is_dirty) continue;
             self->changed.expires_after(kPlanInterval);
             boost::system::error_code ignored;
             co_await self->changed.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
         }
+        co_await self->write_unwanted();
         self->link->on_change(nullptr);
         self->link->close();
         if (self->thrown) std::rethrow_exception(self->thrown);

@@ -18,6 +18,7 @@ namespace {
 using Node = Filter::Node;
 
 struct Compiler {
+    FilterFields& fields;
     std::size_t conditions = 0;
 
     Result<Node> object(const json::object& members, const std::vector<std::string>& path, int depth);
@@ -98,7 +99,7 @@ Result<Node> Compiler::condition(std::string_view name, const json::value& value
     if (++conditions > kFilterConditionsMax) {
         return refuse(name, "too many conditions");
     }
-    Node node{*op, path, {}, {}};
+    Node node{*op, path, fields.slot_of(path), {}, {}};
     if (value.is_array()) {
         node.operands.assign(value.get_array().begin(), value.get_array().end());
     } else {
@@ -177,6 +178,9 @@ Result<Node> Compiler::logical(std::string_view name, const json::value& value, 
     node.op = name == "$not" ? FilterOp::kNot : name == "$or" ? FilterOp::kOr : FilterOp::kAnd;
     if (node.op == FilterOp::kNot) {
         node.path = path;
+        if (!path.empty()) {
+            node.slot = fields.slot_of(path);
+        }
         auto inner = part(value);
         if (!inner) {
             return inner;
@@ -219,7 +223,7 @@ Result<Node> Compiler::object(const json::object& members, const std::vector<std
 
 }  // namespace
 
-Result<Filter> Filter::compile(std::string_view text) {
+Result<Filter> Filter::compile(std::string_view text, FilterFields& fields) {
     if (text.empty()) {
         return Filter{};
     }
@@ -237,12 +241,18 @@ Result<Filter> Filter::compile(std::string_view text) {
     if (value.get_object().empty()) {
         return Filter{};
     }
-    auto root = Compiler{}.object(value.get_object(), {}, 1);
+    auto root = Compiler{fields}.object(value.get_object(), {}, 1);
     if (!root) {
         return tl::unexpected<Error>(std::move(root.error()));
     }
+    Node top = std::move(*root);
+    while (top.op == FilterOp::kAnd && top.children.size() == 1) {
+        Node only = std::move(top.children.front());
+        top = std::move(only);
+    }
     Filter filter;
-    filter.root_ = std::make_shared<const Node>(std::move(*root));
+    filter.root_ = std::make_shared<const Node>(std::move(top));
+    filter.fields_ = fields.size();
     return filter;
 }
 

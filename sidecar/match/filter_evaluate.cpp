@@ -133,7 +133,7 @@ const json::value* find_field(const json::value& payload, const std::vector<std:
     return value;
 }
 
-Verdict evaluate(const Node& node, const json::value& payload);
+Verdict evaluate(const Node& node, FilterValues& values);
 
 Verdict evaluate_condition(const Node& node, const json::value& field) {
     const json::value& operand = node.operands.front();
@@ -156,11 +156,11 @@ Verdict evaluate_condition(const Node& node, const json::value& field) {
 }
 
 // kAnd stops at the first no, kOr at the first yes; an unreadable part decides only what the others leave open.
-Verdict evaluate_children(const Node& node, const json::value& payload) {
+Verdict evaluate_children(const Node& node, FilterValues& values) {
     const Verdict decisive = node.op == FilterOp::kOr ? Verdict::kYes : Verdict::kNo;
     Verdict verdict = negate(decisive);
     for (const Node& child : node.children) {
-        const Verdict each = evaluate(child, payload);
+        const Verdict each = evaluate(child, values);
         if (each == decisive) {
             return each;
         }
@@ -171,14 +171,14 @@ Verdict evaluate_children(const Node& node, const json::value& payload) {
     return verdict;
 }
 
-Verdict evaluate(const Node& node, const json::value& payload) {
+Verdict evaluate(const Node& node, FilterValues& values) {
     if (node.op == FilterOp::kAnd || node.op == FilterOp::kOr) {
-        return evaluate_children(node, payload);
+        return evaluate_children(node, values);
     }
     if (node.op == FilterOp::kNot && node.path.empty()) {
-        return negate(evaluate(node.children.front(), payload));
+        return negate(evaluate(node.children.front(), values));
     }
-    const json::value* field = find_field(payload, node.path);
+    const json::value* field = values.find(node.slot, node.path);
     if (node.op == FilterOp::kExists) {
         return from_bool((field != nullptr) == node.operands.front().get_bool());
     }
@@ -186,15 +186,42 @@ Verdict evaluate(const Node& node, const json::value& payload) {
         return Verdict::kNo;
     }
     if (node.op == FilterOp::kNot) {
-        return negate(evaluate(node.children.front(), payload));
+        return negate(evaluate(node.children.front(), values));
     }
     return evaluate_condition(node, *field);
 }
 
 }  // namespace
 
+std::uint32_t FilterFields::slot_of(const std::vector<std::string>& path) {
+    std::string name;  // no segment holds a dot
+    for (const std::string& segment : path) {
+        name.append(name.empty() ? "" : ".").append(segment);
+    }
+    return slots_.try_emplace(std::move(name), static_cast<std::uint32_t>(slots_.size())).first->second;
+}
+
+void FilterValues::begin(const json::value& payload, std::size_t fields) {
+    payload_ = &payload;
+    found_.assign(fields, {});
+}
+
+const json::value* FilterValues::find(std::uint32_t slot, const std::vector<std::string>& path) {
+    Found& found = found_[slot];
+    if (!found.is_known) {
+        found = {true, find_field(*payload_, path)};
+    }
+    return found.value;
+}
+
+bool Filter::matches(FilterValues& values) const {
+    return root_ == nullptr || (values.payload().is_object() && evaluate(*root_, values) == Verdict::kYes);
+}
+
 bool Filter::matches(const json::value& payload) const {
-    return root_ == nullptr || (payload.is_object() && evaluate(*root_, payload) == Verdict::kYes);
+    FilterValues values;
+    values.begin(payload, fields_);
+    return matches(values);
 }
 
 }  // namespace headgate

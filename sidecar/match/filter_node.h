@@ -30,6 +30,7 @@ enum class FilterOp : std::uint8_t {
 struct Filter::Node {
     FilterOp op = FilterOp::kAnd;
     std::vector<std::string> path;             // of a condition on a field
+    std::uint32_t slot = 0;                    // of the path, in the organization's FilterFields
     std::vector<boost::json::value> operands;  // one, or several for kIn and kNin
     std::vector<Node> children;                // of kAnd, kOr and kNot
 };

@@ -32,6 +32,11 @@ class Subscriptions : public SubscriptionMatcher {
     void load(std::string_view org, std::int64_t generation, std::vector<Webhook> webhooks) override;
     // Each webhook at most once, in the order in which they were loaded.
     void match(const EventRecord& event, std::vector<Match>& out) override;
+    // Those that want it, in the same order. Memory of what is counted is bounded: of events of so many types since
+    // take_unwanted that there is no room, the webhooks that did not want them are not counted.
+    Unwanted match_wanted(const EventRecord& event, std::vector<Match>& out) override;
+    void settle(bool is_committed, TimeMs now) override;
+    std::vector<UnwantedCount> take_unwanted() override;
 
     [[nodiscard]] const MatchCounters& counters() const noexcept;
 

@@ -121,43 +121,33 @@ void PostgresPersist::match_event(std::size_t index, Org& org) {
     // its last event.
     if (!matcher_.is_current(org.id, org.generation)) load_subscriptions(org);
     matches_.clear();
+    SubscriptionMatcher::Unwanted unwanted;
     try {
-        matcher_.match(event, matches_);
+        unwanted = matcher_.match_wanted(event, matches_);
     } catch (const std::bad_alloc&) {
         throw;
     } catch (const std::exception& failure) {
         // What the matcher cannot digest is the event's fault; that memory has run out is not.
         throw PgError({ErrorCode::kUnprocessable, failure.what()});
     }
-    std::size_t wanted = 0;
-    std::size_t filtered = 0;
     for (SubscriptionMatcher::Match& match : matches_) {
-        PgRollups::Change& counts = rollups_.of(match.webhook_id, batch_.now, event.type);
-        if (match.verdict == SubscriptionMatcher::Verdict::kFiltered) {
-            counts.filtered++;
-            filtered++;
-        } else if (match.verdict == SubscriptionMatcher::Verdict::kDisabled) {
-            counts.disabled++;
-        } else {
-            counts.pending++;
-            wanted++;
-            NewDelivery delivery;
-            delivery.event_index = index;
-            delivery.org = &org;
-            delivery.lane = lane_of(match.webhook_id);
-            if (match.ordered) delivery.ordering_key = event.ordering_key;
-            delivery.webhook_id = std::move(match.webhook_id);
-            deliveries_.push_back(std::move(delivery));
-        }
+        rollups_.of(match.webhook_id, batch_.now, event.type).pending++;
+        NewDelivery delivery;
+        delivery.event_index = index;
+        delivery.org = &org;
+        delivery.lane = lane_of(match.webhook_id);
+        if (match.ordered) delivery.ordering_key = event.ordering_key;
+        delivery.webhook_id = std::move(match.webhook_id);
+        deliveries_.push_back(std::move(delivery));
     }
-    if (wanted > 0) {
+    if (!matches_.empty()) {
         org.matched++;
         return;
     }
     outcome_.events_unmatched++;
-    unmatched_.push_back({index, matches_.empty() ? "no_matching_webhook"
-                                 : filtered > 0   ? "filtered"
-                                                  : "webhook_disabled"});
+    unmatched_.push_back({index, unwanted.has_filtered   ? "filtered"
+                                 : unwanted.has_disabled ? "webhook_disabled"
+                                                         : "no_matching_webhook"});
 }
 
 void PostgresPersist::load_subscriptions(const Org& org) {
@@ -345,6 +335,7 @@ void PostgresPersist::send_organizations() {
 
 Result<PersistOutcome> PostgresStore::persist(const PersistBatch& batch, SubscriptionMatcher& matcher) {
     std::vector<Doubtful> claimed;
+    matcher.settle(false, batch.now);
     auto result = write([&] {
         PostgresPersist persist(*this, batch, matcher);
         auto outcome = persist.run();
@@ -352,6 +343,7 @@ Result<PersistOutcome> PostgresStore::persist(const PersistBatch& batch, Subscri
         failpoint("before_commit");
         return outcome;
     });
+    matcher.settle(result.has_value(), batch.now);
     if (result) return result;
     // Another transaction's event under the same id, but of an organization that we did not wait for: the next try sees
     // it.
@@ -360,8 +352,21 @@ Result<PersistOutcome> PostgresStore::persist(const PersistBatch& batch, Subscri
     return result;
 }
 
-Result<std::size_t> PostgresStore::relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) {
+Result<void> PostgresStore::add_unwanted(std::span<const UnwantedCount> counts) {
     return write([&] {
+        PgRollups rollups;
+        for (const UnwantedCount& count : counts) {
+            PgRollups::Change& change = rollups.of(count.webhook_id, count.hour_at, count.event_type);
+            change.filtered += count.filtered;
+            change.disabled += count.disabled;
+        }
+        rollups.send(db_);
+    });
+}
+
+Result<std::size_t> PostgresStore::relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) {
+    matcher.settle(false, now);
+    auto relayed = write([&] {
         // Who relays at the same time, with a lease that it has lost, waits here and finds nothing.
         db_.send("SELECT pg_advisory_xact_lock(122468836730240)");
         auto outbox = db_.query(
@@ -397,6 +402,8 @@ Result<std::size_t> PostgresStore::relay_system_events(SubscriptionMatcher& matc
         db_.send("DELETE FROM system_outbox WHERE id = ANY ($1)", done);
         return events.size();
     });
+    matcher.settle(relayed.has_value(), now);
+    return relayed;
 }
 
 }  // namespace headgate

@@ -41,6 +41,7 @@ class PostgresStore final : public SqlStore<PostgresStore> {
     Result<LeaseView> renew_leases(const LeaseRound& round) override;
 
     Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) override;
+    Result<void> add_unwanted(std::span<const UnwantedCount> counts) override;
 
     Result<std::vector<ClaimedDelivery>> claim_due(const ClaimRequest& request) override;
     Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) override;

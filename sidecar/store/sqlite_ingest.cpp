@@ -151,27 +151,18 @@ class SqlitePersist {
         // forgotten this one since its last event.
         if (!matcher_.is_current(org.id, org.generation)) load_subscriptions(org);
         matches_.clear();
-        match(event);
-        std::string_view reason = "no_matching_webhook";
-        std::size_t wanted = 0;
+        const SubscriptionMatcher::Unwanted unwanted = match(event);
         for (const SubscriptionMatcher::Match& match : matches_) {
-            Rollup& rollup = rollups_.of(match.webhook_id, batch_.now, event.type);
-            if (match.verdict == SubscriptionMatcher::Verdict::kWanted) {
-                insert_delivery(index, match, org);
-                rollup.pending++;
-                wanted++;
-            } else if (match.verdict == SubscriptionMatcher::Verdict::kFiltered) {
-                rollup.filtered++;
-                reason = "filtered";
-            } else {
-                rollup.disabled++;
-                if (reason != "filtered") reason = "webhook_disabled";
-            }
+            insert_delivery(index, match, org);
+            rollups_.of(match.webhook_id, batch_.now, event.type).pending++;
         }
-        if (wanted > 0) {
+        if (!matches_.empty()) {
             org.matched++;
             return;
         }
+        const std::string_view reason = unwanted.has_filtered   ? "filtered"
+                                        : unwanted.has_disabled ? "webhook_disabled"
+                                                                : "no_matching_webhook";
         db_.execute("INSERT INTO ledger (event_id, organization_id, reason, created_at) VALUES (?, ?, ?, ?)", event.id,
                     event.org, reason, batch_.now);
         outcome_.events_unmatched++;
@@ -197,9 +188,9 @@ class SqlitePersist {
     }
 
     // What the matcher cannot digest is the event's fault; that memory has run out is not.
-    void match(const EventRecord& event) {
+    SubscriptionMatcher::Unwanted match(const EventRecord& event) {
         try {
-            matcher_.match(event, matches_);
+            return matcher_.match_wanted(event, matches_);
         } catch (const std::bad_alloc&) {
             throw;
         } catch (const std::exception& failure) {
@@ -244,16 +235,32 @@ class SqlitePersist {
 };
 
 Result<PersistOutcome> SqliteStore::persist(const PersistBatch& batch, SubscriptionMatcher& matcher) {
-    return write([&] {
+    matcher.settle(false, batch.now);
+    auto persisted = write([&] {
         check_leases(batch);
         auto outcome = SqlitePersist(*this, batch, matcher).run();
         failpoint("before_commit");
         return outcome;
     });
+    matcher.settle(persisted.has_value(), batch.now);
+    return persisted;
+}
+
+Result<void> SqliteStore::add_unwanted(std::span<const UnwantedCount> counts) {
+    return write([&] {
+        SqliteRollups rollups(db_);
+        for (const UnwantedCount& count : counts) {
+            Rollup& rollup = rollups.of(count.webhook_id, count.hour_at, count.event_type);
+            rollup.filtered += count.filtered;
+            rollup.disabled += count.disabled;
+        }
+        rollups.save();
+    });
 }
 
 Result<std::size_t> SqliteStore::relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) {
-    return write([&] {
+    matcher.settle(false, now);
+    auto relayed = write([&] {
         struct Row {
             std::string id, org, type, payload;
             TimeMs created_at = 0;
@@ -296,6 +303,8 @@ Result<std::size_t> SqliteStore::relay_system_events(SubscriptionMatcher& matche
         db_.execute("DELETE FROM system_outbox WHERE id <= ?", last);
         return rows.size();
     });
+    matcher.settle(relayed.has_value(), now);
+    return relayed;
 }
 
 }  // namespace headgate

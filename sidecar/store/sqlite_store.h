@@ -56,6 +56,7 @@ class SqliteStore final : public SqlStore<SqliteStore> {
     Result<LeaseView> renew_leases(const LeaseRound& round) override;
 
     Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) override;
+    Result<void> add_unwanted(std::span<const UnwantedCount> counts) override;
 
     Result<std::vector<ClaimedDelivery>> claim_due(const ClaimRequest& request) override;
     Result<void> together(const std::function<Result<void>()>& work) override;

@@ -59,6 +59,13 @@ struct LeaseView {
 
 // ---- ingest ---------------------------------------------------------------------------------
 
+// Events of one type in one hour that named a webhook which did not want them.
+struct UnwantedCount {
+    std::string webhook_id, event_type;
+    TimeMs hour_at = 0;
+    std::int64_t filtered = 0, disabled = 0;
+};
+
 // The compiled subscriptions, as the persist transaction uses them. Implemented by match/.
 class SubscriptionMatcher {
  public:
@@ -76,6 +83,17 @@ class SubscriptionMatcher {
         Verdict verdict = Verdict::kWanted;
     };
     virtual void match(const EventRecord& event, std::vector<Match>& out) = 0;
+
+    // The same for a persist transaction, at a cost that does not grow with the webhooks that do not want the event:
+    // appends those that do, and counts the others. Returns whether there were such.
+    struct Unwanted {
+        bool has_filtered = false, has_disabled = false;
+    };
+    virtual Unwanted match_wanted(const EventRecord& event, std::vector<Match>& out) = 0;
+    // The transaction at `now` has ended: what match_wanted counted since the last call holds, or is forgotten.
+    virtual void settle(bool is_committed, TimeMs now) = 0;
+    // All that has been counted and not been taken yet; for Store::add_unwanted.
+    virtual std::vector<UnwantedCount> take_unwanted() = 0;
 };
 
 struct QuarantineEntry {
@@ -240,6 +258,8 @@ class Store {
 
     // -- ingest
     virtual Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) = 0;
+    // Adds to the hourly counts. Not part of persist: thousands of webhooks may have one row each.
+    virtual Result<void> add_unwanted(std::span<const UnwantedCount> counts) = 0;
 
     // -- delivery
     // Due deliveries (queued or retrying, due_at <= now) become in_flight, oldest due first, at most
