@@ -12,7 +12,7 @@ use Headgate::Postgres;
 use Headgate::Receiver;
 use Headgate::Test;
 
-plan skip_all => 'PostgreSQL is not installed' if !glob '/usr/lib/postgresql/*/bin/initdb';
+Headgate::Postgres->need;
 
 my $t        = Headgate::Test->new;
 my $postgres = Headgate::Postgres->start($t);

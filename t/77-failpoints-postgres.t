@@ -13,8 +13,7 @@ use Headgate::Test;
 
 my $executable = $ENV{HEADGATE_FAILPOINTS_BIN} // Headgate::Test->root . '/build/headgate-failpoints';
 -x $executable or BAIL_OUT('build/headgate-failpoints is missing: make failpoints');
-plan skip_all => 'this headgate was built without PostgreSQL' if qx(ldd $executable) !~ /libpq/;
-plan skip_all => 'PostgreSQL is not installed' if !glob '/usr/lib/postgresql/*/bin/initdb';
+Headgate::Postgres->need;
 
 my $seed = $ENV{HEADGATE_FAILPOINT_SEED} || time ^ $$;
 srand $seed;
