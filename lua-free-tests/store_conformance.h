@@ -271,13 +271,14 @@ inline int drop_world(void** state) {
 #include "lua-free-tests/store_conformance_replay.h"
 #include "lua-free-tests/store_conformance_retention.h"
 #include "lua-free-tests/store_conformance_rows.h"
+#include "lua-free-tests/store_conformance_schema.h"
 #include "lua-free-tests/store_conformance_system.h"
 
 namespace headgate::conformance {
 
 inline std::vector<CMUnitTest> store_conformance_tests() {
     std::vector<CMUnitTest> tests;
-    for (const auto& group : {row_tests(), change_tests(), ingest_tests(), delivery_tests(), lane_tests(),
+    for (const auto& group : {row_tests(), schema_tests(), change_tests(), ingest_tests(), delivery_tests(), lane_tests(),
                               ordering_tests(), recovery_tests(), replay_tests(), retention_tests(), system_tests()}) {
         tests.insert(tests.end(), group.begin(), group.end());
     }

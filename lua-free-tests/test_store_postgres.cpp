@@ -68,6 +68,27 @@ void test_migrate_makes_partitions_ahead(void** state) {
     assert_string_equal(sql(world, "SELECT tableoid::regclass::text LIKE 'events_w%' FROM events").c_str(), "t");
 }
 
+// What is acknowledged is on disk, also where somebody has set the database to answer before that.
+void test_commits_are_synchronous_whatever_the_default_is(void** state) {
+    World& world = world_of(state);
+    (void)sql(world,
+              "ALTER DATABASE migrated SET synchronous_commit = off; CREATE TABLE told (setting TEXT);"
+              " CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+              " INSERT INTO told VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;"
+              " CREATE TRIGGER tell AFTER INSERT ON events_stray FOR EACH ROW EXECUTE FUNCTION tell()");
+    const std::string by_default = sql(world, "SHOW synchronous_commit");
+    world.store = world.factory->open();
+    SampleEvent event{.id = "00000000-0000-7000-8000-000000000001", .org = "org-a"};
+    const bool is_persisted = world.persist({event}).has_value();
+    const std::string told = sql(world, "SELECT string_agg(setting, ',') FROM told");
+    (void)sql(world,
+              "ALTER DATABASE migrated RESET synchronous_commit; DROP TRIGGER tell ON events_stray;"
+              " DROP FUNCTION tell; DROP TABLE told");
+    assert_true(is_persisted);
+    assert_string_equal(by_default.c_str(), "off");
+    assert_string_equal(told.c_str(), "on");
+}
+
 // ---- connections that end -------------------------------------------------------------------
 
 void test_connection_ended_between_calls_is_replaced(void** state) {
@@ -457,6 +478,7 @@ int main() {
         cmocka_unit_test(test_open_says_what_is_wrong_without_the_password),
         cmocka_unit_test(test_migrate_twice_at_once_applies_each_once),
         WORLD_TEST(test_migrate_makes_partitions_ahead),
+        WORLD_TEST(test_commits_are_synchronous_whatever_the_default_is),
         WORLD_TEST(test_connection_ended_between_calls_is_replaced),
         WORLD_TEST(test_connection_ended_in_mid_transaction_leaves_nothing),
         WORLD_TEST(test_server_restarted_keeps_everything),
