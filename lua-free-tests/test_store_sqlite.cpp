@@ -18,8 +18,6 @@ using namespace headgate::conformance;
 
 namespace {
 
-const std::string kMasterKey(32, 'k');
-
 StoreOptions options_of(const TempDir& dir) {
     StoreOptions options;
     options.url = "sqlite:" + dir.path() + "/store.db";
@@ -33,6 +31,11 @@ class SqliteFactory : public StoreFactory {
  public:
     std::unique_ptr<Store> open() override {
         auto store = open_store(options_of(dir_));
+        if (!store) throw std::runtime_error(store.error().message);
+        return std::move(*store);
+    }
+    std::unique_ptr<Store> open_with(const std::vector<std::string>& keys) override {
+        auto store = open_store(with_keys(options_of(dir_), keys));
         if (!store) throw std::runtime_error(store.error().message);
         return std::move(*store);
     }

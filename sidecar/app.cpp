@@ -385,7 +385,7 @@ struct App::Impl {
     asio::steady_timer stop_requested{io, SteadyClock::time_point::max()};
     asio::steady_timer part_ended{io};
     asio::steady_timer store_pause{io};
-    Stores stores{config, secrets.master_key, own_servers};
+    Stores stores{config, secrets.master_keys, own_servers};
     RedisAddress ingest_address;
     std::unique_ptr<RedisLink> events, keys;
     std::optional<Projection> projection;

@@ -34,6 +34,7 @@ Result<std::unique_ptr<Store>> open_postgres_store(const StoreOptions& options) 
 }
 
 std::string PostgresStore::seal(std::string_view plain, const std::string& place) {
+    note_master_key();
     auto sealed = secrets_.seal(plain, place);
     if (!sealed) throw PgError(sealed.error());
     return std::move(*sealed);
@@ -43,20 +44,6 @@ std::string PostgresStore::open(std::string_view sealed, const std::string& plac
     auto plain = secrets_.open(sealed, place);
     if (!plain) throw PgError({ErrorCode::kCorrupt, place + ": " + plain.error().message});
     return std::move(*plain);
-}
-
-Result<void> PostgresStore::check_master_key() {
-    return guarded([&] {
-        if (!db_.query("SELECT 1 WHERE to_regclass('settings') IS NOT NULL").step()) return;
-        auto row = db_.query("SELECT value FROM settings WHERE name = 'master_key_check'");
-        if (!row.step()) return;
-        auto plain = secrets_.open(row.view(0), kMasterKeyPlace);
-        if (!plain || *plain != kMasterKeyText) {
-            throw PgError({ErrorCode::kInvalidArgument,
-                           "the master key is not the one that this store's secrets are encrypted with "
-                           "(security.master_key_file)"});
-        }
-    });
 }
 
 // Waiting for a server that is away makes sense, for one that refuses us does not.
@@ -131,8 +118,7 @@ int PostgresStore::apply_migrations() {
         db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES ($1, $2, $3, $4)",
                     migration.version, migration.name, migration_sha256(migration), wall_clock_ms());
     }
-    db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', $1) ON CONFLICT DO NOTHING",
-                seal(kMasterKeyText, kMasterKeyPlace));
+    note_master_key();
     make_partitions(wall_clock_ms());
     return static_cast<int>(waiting->size());
 }

@@ -19,6 +19,7 @@
 
 #include "sidecar/store/migrations.h"
 #include "sidecar/store/postgres_connection.h"
+#include "sidecar/store/reseal.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
 #include "sidecar/store/store.h"
@@ -107,6 +108,9 @@ class PostgresStore final : public Store {
     Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) override;
     Result<Event> get_event(std::string_view org, std::string_view id) override;
 
+    Result<std::vector<SealedUnder>> sealed_under() override;
+    Result<ResealStep> reseal(std::string_view after, std::size_t rows_max) override;
+
     Result<Totals> totals() override;
     Result<void> ping() override;
 
@@ -164,6 +168,9 @@ class PostgresStore final : public Store {
 
     int apply_migrations();
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
+    // Writes down that something is sealed under the current key: without it the store is not opened any more.
+    void note_master_key();
+    SealedCounts sealed_counts();
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
 
     // Locks the lease rows, in order of part, and compares. A shard that is not held at its epoch throws kLeaseLost; of

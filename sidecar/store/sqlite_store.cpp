@@ -103,6 +103,7 @@ Result<void> SqliteStore::together(const std::function<Result<void>()>& work) {
 }
 
 std::string SqliteStore::seal(std::string_view plain, const std::string& place) {
+    note_master_key();
     auto sealed = secrets_.seal(plain, place);
     if (!sealed) throw SqliteError(sealed.error());
     return std::move(*sealed);
@@ -112,20 +113,6 @@ std::string SqliteStore::open(std::string_view sealed, const std::string& place)
     auto plain = secrets_.open(sealed, place);
     if (!plain) throw SqliteError({ErrorCode::kCorrupt, place + ": " + plain.error().message});
     return std::move(*plain);
-}
-
-Result<void> SqliteStore::check_master_key() {
-    return guarded([&] {
-        if (!db_.query("SELECT 1 FROM sqlite_master WHERE name = 'settings'").step()) return;
-        auto row = db_.query("SELECT value FROM settings WHERE name = 'master_key_check'");
-        if (!row.step()) return;
-        auto plain = secrets_.open(row.view(0), kMasterKeyPlace);
-        if (!plain || *plain != kMasterKeyText) {
-            throw SqliteError({ErrorCode::kInvalidArgument,
-                               "the master key is not the one that this store's secrets are encrypted with "
-                               "(security.master_key_file)"});
-        }
-    });
 }
 
 // ---- migrations -----------------------------------------------------------------------------
@@ -162,8 +149,7 @@ Result<int> SqliteStore::migrate() {
             db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES (?, ?, ?, ?)",
                         migration.version, migration.name, migration_sha256(migration), wall_clock_ms());
         }
-        db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', ?) ON CONFLICT DO NOTHING",
-                    seal(kMasterKeyText, kMasterKeyPlace));
+        note_master_key();
         return static_cast<int>(waiting->size());
     });
 }

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "sidecar/store/migrations.h"
+#include "sidecar/store/reseal.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
 #include "sidecar/store/sqlite_checkpoint.h"
@@ -123,6 +124,9 @@ class SqliteStore final : public Store {
     Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) override;
     Result<Event> get_event(std::string_view org, std::string_view id) override;
 
+    Result<std::vector<SealedUnder>> sealed_under() override;
+    Result<ResealStep> reseal(std::string_view after, std::size_t rows_max) override;
+
     Result<Totals> totals() override;
     Result<void> ping() override;
 
@@ -196,6 +200,10 @@ class SqliteStore final : public Store {
     void roll_back_part() noexcept;
 
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
+    // Writes down that something is sealed under the current key: without it the store is not opened any more.
+    void note_master_key();
+    SealedCounts sealed_counts();
+    std::vector<std::pair<std::string, std::string>> master_key_checks();  // name and value
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
     Result<std::size_t> mend_times_ahead(std::span<const int> parts, Epochs lane_epochs, TimeMs now);
     std::vector<Lease> lease_all(std::string_view kind, int parts, const LeaseRound& round);

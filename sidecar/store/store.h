@@ -392,6 +392,24 @@ class Store {
     // kInvalidArgument: `after` is not of a page.
     virtual Result<EventPage> list_events(std::string_view org, const EventQuery& query) = 0;
 
+    // -- the master key (operator; secret_box.h): what the store has sealed, by the key that sealed it, by kid.
+    struct SealedUnder {
+        std::string kid;
+        std::int64_t values = 0;
+        bool is_given = false, is_current = false;
+    };
+    virtual Result<std::vector<SealedUnder>> sealed_under() = 0;
+    // Seals anew, with the current key, what others have sealed. One call looks at `rows_max` rows; `after` is empty at
+    // first, and then what the call before left in `next`. Rows that somebody else is writing are passed over: the next
+    // pass finds them. At the end of a pass that left nothing under another key, the store is one of the current key
+    // alone (`is_done`), and opens without the others. Repeated, or stopped in between, it does no harm.
+    struct ResealStep {
+        std::size_t resealed = 0;
+        std::string next;  // empty: the pass has ended
+        bool is_done = false;
+    };
+    virtual Result<ResealStep> reseal(std::string_view after, std::size_t rows_max) = 0;
+
     // -- counters for /health and status lines (operator)
     struct Totals {
         std::int64_t events = 0, deliveries = 0, success = 0, dead = 0, pending = 0, quarantined = 0;
