@@ -99,6 +99,7 @@ class SqliteStore final : public Store {
     Result<ApiKey> get_key(std::string_view org, std::string_view id) override;
     Result<ApiKey> find_key_by_hash(std::string_view key_hash) override;
     Result<void> revoke_key(std::string_view org, std::string_view id, TimeMs now) override;
+    Result<void> carry_usage(std::span<const KeyUsage> usage, Epochs shard_epochs) override;
 
     Result<std::vector<ProjectionEntry>> pending_projections(std::size_t max) override;
     Result<void> finish_projections(std::int64_t up_to_id) override;
@@ -202,6 +203,7 @@ class SqliteStore final : public Store {
     [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
     // Writes down that something is sealed under the current key: without it the store is not opened any more.
     void note_master_key();
+    void project_org(const Organization& before, const Organization& after);
     SealedCounts sealed_counts();
     std::vector<std::pair<std::string, std::string>> master_key_checks();  // name and value
     [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);

@@ -321,7 +321,9 @@ class Store {
     virtual Result<void> create_org(const Organization& org) = 0;
     virtual Result<std::vector<Organization>> list_orgs() = 0;
     virtual Result<Organization> get_org(std::string_view id) = 0;
-    // Name, plan, suspension and networks; raises the generation, so that deliveries see them.
+    // Name, plan, suspension and networks; raises the generation, so that deliveries see them. Keys that had the
+    // organization's plan follow it. While it is suspended its keys and what was made from them are refused at the
+    // edge, by revocations that are taken back at its end; a key that was itself revoked stays so.
     virtual Result<void> update_org(const Organization& org) = 0;
 
     // -- API keys. Each change also leaves a row in the projection outbox.
@@ -330,6 +332,15 @@ class Store {
     virtual Result<ApiKey> get_key(std::string_view org, std::string_view id) = 0;
     virtual Result<ApiKey> find_key_by_hash(std::string_view key_hash) = 0;  // operator; deleted keys are kNotFound
     virtual Result<void> revoke_key(std::string_view org, std::string_view id, TimeMs now) = 0;
+    // How often keys were used, as counters in Redis say that only grow. `mark` names the counter: one that Redis has
+    // lost and begun anew has another. Each use is counted once, however often and in whatever order the same is told.
+    // kLeaseLost when shard 0 is not ours.
+    struct KeyUsage {
+        std::string key_id, mark;
+        std::int64_t requests = 0;
+        TimeMs last_used_at = 0;
+    };
+    virtual Result<void> carry_usage(std::span<const KeyUsage> usage, Epochs shard_epochs) = 0;
 
     // -- projection of keys and revocations to Redis
     struct ProjectionEntry {
