@@ -246,6 +246,8 @@ inline void test_usage_is_carried_once(void** state) {
     assert_int_equal(tell({{"k1", "m", 7, kNow + 3}}), kOk);
     assert_int_equal(tell({{"k1", "m", 9, kNow + 4}}), kOk);
     assert_string_equal(shown("k1").c_str(), "9 at 4");
+    assert_int_equal(tell({{"k1", "m", 8, kNow + 5}}), kOk);  // Redis was restored from an older copy, and went on
+    assert_string_equal(shown("k1").c_str(), "9 at 5");
     assert_int_equal(tell({{"k1", "another", 2, kNow + 6}}), kOk);
     assert_string_equal(shown("k1").c_str(), "11 at 6");
     assert_string_equal(shown("k2").c_str(), "1 at 0");
