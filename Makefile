@@ -8,7 +8,7 @@ MODULE_DIR ?= $(PREFIX)/lib/nginx/modules
 export JOBS
 
 .DEFAULT_GOAL := help
-.PHONY: run-failpoints run-crash help deps build module sidecar run test unit asan asan-unit-build fuzz valgrind property many-keys failpoints crash test-mainline tidy format bench install clean
+.PHONY: run-failpoints run-crash help deps build module sidecar run test unit asan asan-unit-build fuzz valgrind property many-keys failpoints crash scale test-mainline tidy format bench install clean
 
 help:
 	@echo 'make run            build, start everything on loopback, deliver one event, run until Ctrl-C'
@@ -25,6 +25,7 @@ help:
 	@echo 'make many-keys      the zone under a million distinct callers; N= of them'
 	@echo 'make failpoints     the sidecar killed N=20 times at each failpoint'
 	@echo 'make crash          every process killed at random, KILLS=100 N_EVENTS=100000 SEED='
+	@echo 'make scale          a replay of REPLAY=100000, a start with DUE=1000000, on both stores'
 	@echo 'make tidy format    clang-tidy; clang-format in place'
 	@echo 'make install        DESTDIR= PREFIX=/usr'
 	@echo 'make clean'
@@ -93,6 +94,11 @@ many-keys:
 	@scripts/install_deps.sh build run test
 	@$(MAKE) --no-print-directory module
 	@HEADGATE_MANY_KEYS=$(or $(N),1000000) prove -It/lib -v t/09-many-keys.t
+
+scale:
+	@scripts/install_deps.sh build run test
+	@$(MAKE) --no-print-directory module sidecar
+	@REPLAY=$(or $(REPLAY),100000) DUE=$(or $(DUE),1000000) STORES='$(STORES)' prove -It/lib -v t/scale/recovery.t
 
 failpoints crash:
 	@scripts/install_deps.sh build run test

@@ -19,7 +19,7 @@ namespace headgate {
 namespace {
 
 constexpr double kExactIntegerLimit = 9'007'199'254'740'992.0;  // 2^53: from here on doubles skip integers
-constexpr std::string_view kSpace = " \t\r\n";
+constexpr std::string_view kJsonSpace = " \t\r\n";
 
 // Takes JSON apart from the front. Each function removes what it returns; nullopt or false: not there.
 class JsonText {
@@ -47,7 +47,7 @@ class JsonText {
     }
 
  private:
-    void skip_space() noexcept { text_.remove_prefix(std::min(text_.find_first_not_of(kSpace), text_.size())); }
+    void skip_space() noexcept { text_.remove_prefix(std::min(text_.find_first_not_of(kJsonSpace), text_.size())); }
 
     // The length of a string at `from`, its quotes included; 0: it does not end.
     [[nodiscard]] std::size_t string_bytes(std::size_t from) const noexcept {

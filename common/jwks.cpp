@@ -16,8 +16,6 @@ namespace {
 constexpr std::size_t kReasonsShownMax = 5;
 constexpr std::size_t kKidShownBytesMax = 64;
 
-tl::unexpected<Error> refuse(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
-
 bool is_hmac(JwtAlgorithm algorithm) noexcept { return algorithm <= JwtAlgorithm::kHs512; }
 
 // `key 2 (kid "abc")`. A kid is somebody else's text and goes to a log: only when it is plain.

@@ -6,11 +6,17 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "common/jwks.h"
 #include "common/result.h"
 
 namespace headgate {
+
+// How each reader of keys answers to what it does not take.
+[[nodiscard]] inline tl::unexpected<Error> refuse(std::string message) {
+    return fail(ErrorCode::kInvalidArgument, std::move(message));
+}
 
 // One member of a JWKS (RFC 7517, section 4; RFC 7518, section 6; RFC 8037, section 2). The error says why the key
 // is left out. Members that are not known are ignored, as the RFC wants.

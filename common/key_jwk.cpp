@@ -11,8 +11,6 @@ namespace headgate {
 
 namespace {
 
-tl::unexpected<Error> refuse(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
-
 // The decoded value of a base64url member; nullopt when it is absent, empty or not canonical.
 std::optional<std::string> bytes_of(const json_t* jwk, const char* name) {
     const json_t* const value = json_object_get(jwk, name);

@@ -11,7 +11,7 @@ namespace headgate {
 
 namespace {
 
-constexpr std::string_view kSpace = " \t\r\n\v\f";
+constexpr std::string_view kTextSpace = " \t\r\n\v\f";
 
 bool has_unprintable(std::string_view text) noexcept {
     for (const char c : text) {
@@ -51,7 +51,7 @@ bool looks_like_der(std::string_view text, std::size_t bytes_min) noexcept {
 bool looks_like_base64_der(std::string_view text) {
     std::string characters;
     for (const char c : text) {
-        if (kSpace.find(c) == std::string_view::npos) {
+        if (kTextSpace.find(c) == std::string_view::npos) {
             characters += c;
         }
     }
@@ -75,7 +75,7 @@ std::string_view key_text_start(std::string_view text) noexcept {
     if (text.starts_with(kByteOrderMark)) {
         text.remove_prefix(kByteOrderMark.size());
     }
-    const std::size_t first = text.find_first_not_of(kSpace);
+    const std::size_t first = text.find_first_not_of(kTextSpace);
     return first == std::string_view::npos ? std::string_view() : text.substr(first);
 }
 

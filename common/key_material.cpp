@@ -13,6 +13,7 @@
 
 #include "common/base64url.h"
 #include "common/ed25519_point.h"
+#include "common/key_formats.h"
 #include "common/limits.h"
 
 namespace headgate {
@@ -36,8 +37,6 @@ constexpr std::array<CurveTraits, 3> kCurves = {{{"P-256", "prime256v1", 32, Jwt
 
 using ParamBuilder = std::unique_ptr<OSSL_PARAM_BLD, OpensslDeleter<OSSL_PARAM_BLD_free>>;
 using Params = std::unique_ptr<OSSL_PARAM, OpensslDeleter<OSSL_PARAM_free>>;
-
-tl::unexpected<Error> refuse(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
 
 // RFC 7638, section 3: of the JSON of the members that a key of this type must have, in this order.
 std::string thumbprint_of(std::string_view json) {

@@ -15,8 +15,6 @@ namespace {
 using Bio = std::unique_ptr<BIO, OpensslDeleter<BIO_free>>;
 using Certificate = std::unique_ptr<X509, OpensslDeleter<X509_free>>;
 
-tl::unexpected<Error> refuse(std::string message) { return fail(ErrorCode::kInvalidArgument, std::move(message)); }
-
 // One block as PEM_read_bio() allocates it. Its bytes may be a private key's: they are cleared.
 struct PemBlock {
     char* name = nullptr;

@@ -9,7 +9,7 @@ namespace headgate {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
-constexpr char kHexDigits[] = "0123456789abcdef";
+constexpr char kEscapeDigits[] = "0123456789abcdef";
 
 // The length of the UTF-8 sequence at the front (RFC 3629, section 4), or 0 when it is invalid;
 // then `bad_bytes` is how much of it one replacement character stands for: the longest beginning of a valid
@@ -56,8 +56,8 @@ void append_escape(std::string& out, char c) {
             return;
         default:
             out += "\\u00";
-            out += kHexDigits[static_cast<unsigned char>(c) >> 4];
-            out += kHexDigits[static_cast<unsigned char>(c) & 15u];
+            out += kEscapeDigits[static_cast<unsigned char>(c) >> 4];
+            out += kEscapeDigits[static_cast<unsigned char>(c) & 15u];
     }
 }
 

@@ -22,8 +22,8 @@
 #include "common/event_id.h"
 #include "common/webhook_signature.h"
 #include "lua-free-tests/loopback_server.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/dispatcher.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
 #include "sidecar/store/lane.h"
 

@@ -54,4 +54,16 @@ inline std::string sql(World& world, const std::string& statement) {
     return static_cast<PostgresFactory&>(*world.factory).sql(statement);
 }
 
+// Makes the migrated database there, for all tests of the program. False: it says why it cannot.
+inline bool use_server(PostgresFixture& own_server) {
+    server = &own_server;
+    (void)server->sql("postgres", "CREATE DATABASE migrated");
+    if (auto migrated = opened(options_of("migrated"))->migrate(); !migrated) {
+        print_error("%s\n", migrated.error().message.c_str());
+        return false;
+    }
+    make_factory = []() -> std::unique_ptr<StoreFactory> { return std::make_unique<PostgresFactory>(); };
+    return true;
+}
+
 }  // namespace headgate::conformance

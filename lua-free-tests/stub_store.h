@@ -23,9 +23,7 @@ class StubStore : public Store {
     Result<std::size_t> recover_in_flight(std::span<const int>, Epochs, TimeMs) override {
         return refused("recover_in_flight");
     }
-    Result<std::size_t> spread_overdue(std::span<const int>, Epochs, TimeMs, TimeMs, TimeMs) override {
-        return refused("spread_overdue");
-    }
+    Result<void> spread_overdue(OverdueSpread&) override { return refused("spread_overdue"); }
     Result<Target> delivery_target(std::string_view) override { return refused("delivery_target"); }
     Result<std::optional<TimeMs>> oldest_due_at(TimeMs, Epochs, std::span<const std::string>) override {
         return refused("oldest_due_at");

@@ -12,8 +12,8 @@
 #include "lua-free-tests/cmocka_cpp.h"  // last
 #include "lua-free-tests/run_awaitable.h"
 #include "lua-free-tests/stub_store.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/chores.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/match/wants.h"
 
 using namespace headgate;
@@ -124,6 +124,7 @@ struct World {
     DbExecutor db{std::make_unique<TableStore>(table)};
     std::unique_ptr<Chores> chores;
     bool has_ended = false;
+    int replayed = 0;  // calls of on_replayed
 
     void start(bool is_ours = true) {
         ChoresOptions options;
@@ -134,6 +135,7 @@ struct World {
         options.retention_audit_ms = 365 * kDay;
         options.purge_interval = options.relay_interval = options.replay_interval = milliseconds(10);
         options.purge_pause = milliseconds(1);
+        options.on_replayed = [this] { replayed++; };
         chores = std::make_unique<Chores>(io.get_executor(), db, options);
         boost::asio::co_spawn(io, chores->run(), [this](const std::exception_ptr&) { has_ended = true; });
     }
@@ -203,6 +205,7 @@ void test_replays_advance_until_done_and_end_with_their_webhook(void**) {
     assert_true(world.table->read([](Table& table) { return table.advanced.empty(); }));  // waits for its webhook
     world.table->read([](Table& table) { return table.target_is_active = true; });
     assert_true(world.until([](Table& table) { return table.replays["r1"].state == "done"; }));
+    assert_true(run_until(world.io, [&] { return world.replayed == 3; }));  // once for each step that made any
     world.table->read([](Table& table) {
         table.replays["r2"] = replay("r2");
         return table.target_is_deleted = true;

@@ -7,6 +7,7 @@
 #include "common/base64url.h"
 #include "common/webhook_signature.h"
 #include "lua-free-tests/cmocka_cpp.h"  // last
+#include "lua-free-tests/sample_order.h"
 #include "sidecar/deliver/body.h"
 #include "sidecar/deliver/delivery_headers.h"
 
@@ -14,19 +15,7 @@ using namespace headgate;
 
 namespace {
 
-constexpr TimeMs kNow = 1'700'000'000'123;
-
-Event order() {
-    Event event;
-    event.id = "018f0000-0000-7000-8000-000000000001";
-    event.org = "org_1";
-    event.type = "order.created";
-    event.source = "shop \"A\"";
-    event.payload = "{ \"b\" : 1.50,\n \"a\":12345678901234567890 }";  // not as a serializer would write it
-    event.traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    event.created_at = kNow;
-    return event;
-}
+constexpr TimeMs kNow = kOrderTime;
 
 // The lines of a request, as "name: value\n…".
 std::string lines_of(DeliveryHeaders& headers) {

@@ -15,8 +15,8 @@
 #include "lua-free-tests/loopback_server.h"
 #include "lua-free-tests/run_awaitable.h"
 #include "lua-free-tests/stub_store.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/dispatcher.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/store/lane.h"
 
 using namespace headgate;
@@ -26,6 +26,8 @@ namespace {
 
 constexpr const char* kWebhook = "wh";
 const auto kLane = static_cast<std::size_t>(lane_of(kWebhook));
+constexpr const char* kOverdueWebhook = "overdue";
+const int kOverdueLane = lane_of(kOverdueWebhook);
 
 // ---- deliveries of one webhook, and the lease of its lane, in memory ------------------------
 
@@ -36,6 +38,8 @@ struct Table {
     std::map<std::string, std::string> states;
     std::vector<std::string> calls;  // recover, spread, claim; and record:<outcome> for each that was written
     int recover_failures = 0;
+    bool has_overdue = false;  // of kOverdueWebhook: there is always another part to be spread
+    int parts = 0, part_failures = 0;
 
     std::vector<std::string> calls_now() {
         const std::lock_guard lock(mutex);
@@ -74,6 +78,9 @@ class TableStore : public StubStore {
         }
         std::size_t recovered = 0;
         for (const int lane : lanes) {
+            if (lane == kOverdueLane) {
+                table_->calls.emplace_back("recover overdue");
+            }
             if (static_cast<std::size_t>(lane) != kLane || epochs[kLane] != table_->epoch) {
                 continue;
             }
@@ -87,12 +94,35 @@ class TableStore : public StubStore {
         }
         return recovered;
     }
-    Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs, TimeMs, TimeMs, TimeMs) override {
+    Result<void> spread_overdue(OverdueSpread& spread) override {
         const std::lock_guard lock(table_->mutex);
-        if (std::find(lanes.begin(), lanes.end(), static_cast<int>(kLane)) != lanes.end()) {
-            table_->calls.emplace_back("spread");
+        if (spread.step() == OverdueSpread::Step::kLook) {
+            if (spread.wants_lane(static_cast<int>(kLane)) || spread.wants_lane(kOverdueLane)) {
+                table_->calls.emplace_back("spread");
+            }
+            std::vector<OverdueSpread::Share> shares;
+            if (table_->has_overdue && spread.wants_lane(kOverdueLane)) {
+                shares.push_back({kOverdueWebhook, kOverdueLane, 0});
+            }
+            spread.looked({}, std::move(shares));
+            return {};
         }
-        return std::size_t{0};
+        if (spread.step() == OverdueSpread::Step::kCount) {
+            spread.counted(0, 1'000'000);
+            spread.went_on({.index = 1}, 0);
+            return {};
+        }
+        if (table_->part_failures > 0) {
+            --table_->part_failures;
+            return fail(ErrorCode::kUnavailable, "away");
+        }
+        table_->parts++;
+        OverdueSpread::Place place = spread.place();
+        if (!table_->has_overdue) {
+            place = {.index = 1};
+        }
+        spread.went_on(place, 1);
+        return {};
     }
     Result<std::optional<TimeMs>> next_due_at(Epochs epochs) override {
         const std::lock_guard lock(table_->mutex);
@@ -111,6 +141,9 @@ class TableStore : public StubStore {
             return claimed;
         }
         table_->calls.emplace_back("claim");
+        if (request.lane_epochs[static_cast<std::size_t>(kOverdueLane)] != 0) {
+            table_->calls.emplace_back("claim overdue");
+        }
         const int room = request.room(kWebhook);
         for (auto& [id, state] : table_->states) {
             if (state == "queued" && std::ssize(claimed) < room && claimed.size() < request.total_max) {
@@ -266,6 +299,59 @@ void test_gained_lane_is_recovered_before_anything_of_it_is_claimed(void**) {
     assert_true(world.until([&] { return world.table->count("recover") == 2; }));
 }
 
+OwnedPartsPtr owning_both() {
+    auto owned = std::make_shared<OwnedParts>(*owning(1));
+    owned->lane_epochs[static_cast<std::size_t>(kOverdueLane)] = 1;
+    return owned;
+}
+
+int parts_of(World& world) {
+    const std::lock_guard lock(world.table->mutex);
+    return world.table->parts;
+}
+
+// A lane with a million overdue deliveries is spread for a while; the others are sent for meanwhile.
+void test_lane_with_much_overdue_holds_back_no_other(void**) {
+    World world(owning(0));
+    world.gate.open();
+    world.table->add(2, "queued");
+    world.table->has_overdue = true;
+    world.dispatcher->follow(owning_both());
+    assert_true(world.until([&] { return world.table->in_state("success") == 2; }));
+    assert_true(world.dispatcher->reserve(kWebhook));
+    world.dispatcher->release(kWebhook);
+    const int parts = parts_of(world);
+    assert_true(world.until([&] { return parts_of(world) > parts + 1; }));
+    assert_int_equal(world.table->count("claim overdue"), 0);
+    assert_true(world.dispatcher->reserve(kOverdueWebhook));  // what is new is sent
+    world.dispatcher->release(kOverdueWebhook);
+    {
+        const std::lock_guard lock(world.table->mutex);
+        world.table->has_overdue = false;
+    }
+    world.table->add(1, "queued");
+    assert_true(world.until([&] { return world.table->count("claim overdue") > 0; }));
+    assert_int_equal(world.table->count("spread"), 1);
+}
+
+void test_spreading_that_fails_begins_anew_and_so_it_does_when_lanes_are_gained(void**) {
+    World world(owning(0));
+    world.gate.open();
+    world.table->has_overdue = true;
+    world.table->part_failures = 2;
+    auto first = std::make_shared<OwnedParts>(*owning_both());
+    first->lane_epochs[kLane] = 0;
+    world.dispatcher->follow(first);
+    assert_true(world.until([&] { return parts_of(world) > 0; }));
+    assert_int_equal(world.table->count("spread"), 3);
+    world.table->add(2, "queued");
+    world.dispatcher->follow(owning_both());
+    assert_true(world.until([&] { return world.table->in_state("success") == 2; }));
+    assert_int_equal(world.table->count("spread"), 4);
+    assert_int_equal(world.table->count("claim overdue"), 0);
+    assert_int_equal(world.table->count("recover overdue"), 1);  // what we have in flight since is ours
+}
+
 // ---- lost -----------------------------------------------------------------------------------
 
 void test_lost_lane_is_forgotten_and_its_late_results_are_not_written(void**) {
@@ -347,6 +433,8 @@ int main() {
     spdlog::set_level(spdlog::level::off);
     const CMUnitTest tests[] = {
         cmocka_unit_test(test_gained_lane_is_recovered_before_anything_of_it_is_claimed),
+        cmocka_unit_test(test_lane_with_much_overdue_holds_back_no_other),
+        cmocka_unit_test(test_spreading_that_fails_begins_anew_and_so_it_does_when_lanes_are_gained),
         cmocka_unit_test(test_lost_lane_is_forgotten_and_its_late_results_are_not_written),
         cmocka_unit_test(test_result_of_an_earlier_ownership_is_refused),
         cmocka_unit_test(test_leaving_lane_is_put_back_and_what_is_in_flight_counts),

@@ -7,10 +7,10 @@
 #include <vector>
 
 #include "lua-free-tests/cmocka_cpp.h"  // last
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/lanes.h"
 #include "sidecar/deliver/memory_quota.h"
 #include "sidecar/deliver/store_round.h"
-#include "sidecar/io/wall_clock.h"
 
 using namespace headgate;
 

@@ -3,6 +3,7 @@
 
 #include "lua-free-tests/cmocka_cpp.h"  // last
 #include "sidecar/base/log.h"
+#include "sidecar/base/trouble.h"
 
 using namespace headgate;
 using std::chrono::seconds;
@@ -42,6 +43,20 @@ void test_log_limit_holds_back_and_tells_how_many(void**) {
     assert_int_equal(limit.judge("a", start + LogLimit::kSpan).held_back, 0);
 }
 
+void test_trouble_is_told_when_it_begins_changes_and_ends(void**) {
+    Trouble trouble;
+    const auto start = std::chrono::steady_clock::time_point() + seconds(100);
+    assert_int_equal(trouble.end(), 0);
+    assert_true(trouble.is_news("full", start));
+    assert_false(trouble.is_news("full", start + seconds(1)));
+    assert_true(trouble.is_news("locked", start + seconds(2)));
+    assert_false(trouble.is_news("locked", start + seconds(2) + Trouble::kReminder - seconds(1)));
+    assert_true(trouble.is_news("locked", start + seconds(2) + Trouble::kReminder));
+    assert_int_equal(trouble.end(), 5);
+    assert_int_equal(trouble.end(), 0);
+    assert_true(trouble.is_news("locked", start + seconds(70)));
+}
+
 }  // namespace
 
 int main() {
@@ -49,6 +64,7 @@ int main() {
         cmocka_unit_test(test_log_members_json_quantities_are_numbers_and_ids_are_text),
         cmocka_unit_test(test_log_members_json_what_is_no_pairs_is_a_message),
         cmocka_unit_test(test_log_limit_holds_back_and_tells_how_many),
+        cmocka_unit_test(test_trouble_is_told_when_it_begins_changes_and_ends),
     };
     return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

@@ -393,7 +393,9 @@ void test_loop_follows_releases_and_leaves(void**) {
     asked->failures = 1;
     assert_false(run_awaitable(io, ownership.renew()).has_value());
     assert_true(followed.empty());
+    assert_true(ownership.refused_since_ms() > 0);
     assert_true(run_awaitable(io, ownership.renew()).has_value());
+    assert_int_equal(ownership.refused_since_ms(), 0);
     assert_true(followed.size() == 1 && followed[0] == ownership.owned() && followed[0]->owns_lane(1));
     {
         std::lock_guard lock(asked->mutex);

@@ -491,13 +491,7 @@ void test_read_only_store_refuses_to_write(void** state) {
 
 int main() {
     PostgresFixture own_server;
-    server = &own_server;
-    (void)server->sql("postgres", "CREATE DATABASE migrated");
-    if (auto migrated = opened(options_of("migrated"))->migrate(); !migrated) {
-        print_error("%s\n", migrated.error().message.c_str());
-        return 1;
-    }
-    make_factory = []() -> std::unique_ptr<StoreFactory> { return std::make_unique<PostgresFactory>(); };
+    if (!use_server(own_server)) return 1;
     std::vector<CMUnitTest> tests = store_conformance_tests();
     const CMUnitTest own[] = {
         cmocka_unit_test(test_open_says_what_is_wrong_without_the_password),

@@ -180,13 +180,7 @@ void test_leases_after_the_servers_clock_was_set_back(void** state) {
 
 int main() {
     PostgresFixture own_server;
-    server = &own_server;
-    (void)server->sql("postgres", "CREATE DATABASE migrated");
-    if (auto migrated = opened(options_of("migrated"))->migrate(); !migrated) {
-        print_error("%s\n", migrated.error().message.c_str());
-        return 1;
-    }
-    make_factory = []() -> std::unique_ptr<StoreFactory> { return std::make_unique<PostgresFactory>(); };
+    if (!use_server(own_server)) return 1;
     const CMUnitTest tests[] = {
         WORLD_TEST(test_claim_in_doubt_is_taken_back),
         WORLD_TEST(test_claim_in_doubt_of_a_lost_lane_is_left_alone),

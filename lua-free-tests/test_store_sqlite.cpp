@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -11,6 +12,7 @@
 
 #include "lua-free-tests/store_conformance.h"  // last
 #include "lua-free-tests/temp_dir.h"
+#include "sidecar/store/sqlite_statement.h"
 #include "sidecar/store/store.h"
 
 using namespace headgate;
@@ -108,6 +110,25 @@ void test_open_wrong_master_key_says_so(void**) {
     assert_true(open_error(options).find("the master key is not the one") != std::string::npos);
     options.previous_master_keys = {kMasterKey};
     assert_true(open_error(options).empty());
+}
+
+// SQLite would give $2 the number 1, and with it the other's value.
+void test_numbered_parameters_are_taken_only_in_order(void**) {
+    TempDir dir;
+    SqliteConnection db(dir.path() + "/any.db", false);
+    auto row = db.query("SELECT $1 || $2 || $1", std::string_view("a"), std::string_view("b"));
+    assert_true(row.step());
+    assert_string_equal(row.text(0).c_str(), "aba");
+    constexpr const char* kTurned = "SELECT $2 || $1";
+    for (int i = 0; i < 2; i++) {  // nor is it remembered
+        ErrorCode code = ErrorCode::kNotFound;
+        try {
+            (void)db.query(kTurned, std::string_view("a"), std::string_view("b"));
+        } catch (const StoreFailure& failure) {
+            code = failure.error.code;
+        }
+        assert_true(code == ErrorCode::kInternal);
+    }
 }
 
 void test_open_exclusive_twice_names_the_holder(void**) {
@@ -219,6 +240,29 @@ void test_read_only_store_refuses_to_write(void**) {
     assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kUnavailable));
 }
 
+// What is written into a file that is not at its path any more, nobody would find again.
+void test_moved_or_replaced_file_refuses_writes_until_it_is_back(void**) {
+    TempDir dir;
+    auto store = migrated(dir);
+    const std::string path = dir.path() + "/store.db";
+    const std::string away = path + ".away";
+    assert_true(std::filesystem::exists(path));
+    const auto refusal = [&store] {
+        auto refused = store->create_org(named_org("o"));
+        assert_int_equal(code_of(refused), static_cast<int>(ErrorCode::kUnavailable));
+        return refused.error().message;
+    };
+    std::filesystem::rename(path, away);
+    assert_non_null(std::strstr(refusal().c_str(), "moved, deleted or replaced"));
+    assert_int_equal(code_of(store->ping()), static_cast<int>(ErrorCode::kUnavailable));
+    assert_true(store->list_orgs().has_value());
+    std::filesystem::copy(away, path);
+    assert_non_null(std::strstr(refusal().c_str(), "moved, deleted or replaced"));
+    std::filesystem::rename(away, path);
+    assert_true(store->create_org(named_org("o")).has_value());
+    assert_true(store->ping().has_value());
+}
+
 }  // namespace
 
 int main() {
@@ -227,12 +271,14 @@ int main() {
     const CMUnitTest own[] = {
         cmocka_unit_test(test_open_malformed_url_or_key_is_refused),
         cmocka_unit_test(test_open_wrong_master_key_says_so),
+        cmocka_unit_test(test_numbered_parameters_are_taken_only_in_order),
         cmocka_unit_test(test_open_exclusive_twice_names_the_holder),
         cmocka_unit_test(test_migrate_newer_or_changed_schema_is_refused),
         cmocka_unit_test(test_migrated_file_is_in_wal_mode),
         cmocka_unit_test(test_two_writers_wait_for_each_other),
         cmocka_unit_test(test_together_is_one_transaction),
         cmocka_unit_test(test_read_only_store_refuses_to_write),
+        cmocka_unit_test(test_moved_or_replaced_file_refuses_writes_until_it_is_back),
     };
     tests.insert(tests.end(), std::begin(own), std::end(own));
     return _cmocka_run_group_tests("store_sqlite", tests.data(), tests.size(), nullptr, nullptr);

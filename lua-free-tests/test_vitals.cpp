@@ -30,7 +30,7 @@ void test_health_report_each_reason_with_its_number(void**) {
         {[](Vitals& v) { v.store_silent_ms = 6001; },
          R"(["the store could not be read and written for 6001 ms; the limit is 5000 ms"])"},
         {[](Vitals& v) { v.store_refusing_ms = 5000; },
-         R"(["the store has refused events or results for 5000 ms; the limit is 5000 ms"])"},
+         R"(["the store has refused to be written for 5000 ms; the limit is 5000 ms"])"},
         {[](Vitals& v) { v.is_projected = false; }, R"(["keys and revocations have not been projected to Redis yet"])"},
         {[](Vitals& v) { v.oldest_undrained_ms = 60001; },
          R"(["the oldest event not yet drained has waited for 60001 ms; the limit is 60000 ms"])"},

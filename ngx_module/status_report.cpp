@@ -41,7 +41,9 @@ std::string status_report_key(std::string_view host, long pid) {
     host = host.substr(0, kHostBytesMax);
     std::string text(percent_encoded_bytes_max(host.size()), '\0');
     text.resize(static_cast<std::size_t>(percent_encode(text.data(), host) - text.data()));
-    return std::string(kDefaultKeyPrefix) + "status:edge:" + text + ":" + std::to_string(pid);
+    std::string key(kDefaultKeyPrefix);
+    key.append("status:edge:").append(text).append(":").append(std::to_string(pid));
+    return key;
 }
 
 StatusReport::StatusReport(const ngx_cycle_t& cycle, const Counters& counters)

@@ -14,7 +14,7 @@ cd "$repo"
 
 variant=${1:-release}
 targets=(modules)
-cc_opt="-O2 -g -fno-omit-frame-pointer -fstack-protector-strong -D_FORTIFY_SOURCE=2"
+cc_opt="-O2 -g1 -fno-omit-frame-pointer -fstack-protector-strong -D_FORTIFY_SOURCE=2"
 ld_opt="-Wl,-z,relro -Wl,-z,now"
 case $variant in
     release)
@@ -25,7 +25,7 @@ case $variant in
         targets=(binary modules) ;;
     asan)
         out=build/asan/ngx_http_headgate_module.so
-        cc_opt="-O1 -g -fno-omit-frame-pointer -fsanitize=address"
+        cc_opt="-O1 -g1 -fno-omit-frame-pointer -fsanitize=address"
         ld_opt="-fsanitize=address" ;;
     *) echo "build_module.sh: unknown variant '$variant'" >&2; exit 2 ;;
 esac

@@ -17,11 +17,11 @@
 
 #include "sidecar/api/api.h"
 #include "sidecar/base/log.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/chores.h"
 #include "sidecar/deliver/dispatcher.h"
 #include "sidecar/ingest/ingest_groups.h"
 #include "sidecar/io/http_server.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
 #include "sidecar/monitor.h"
 #include "sidecar/ownership.h"
@@ -170,6 +170,7 @@ struct App::Impl {
         chores_options.retention_attempts_ms = config.retention_attempts_ms;
         chores_options.retention_quarantine_ms = config.retention_quarantine_ms;
         chores_options.retention_audit_ms = config.retention_audit_ms;
+        chores_options.on_replayed = [this] { dispatcher->look(); };
         chores.emplace(io.get_executor(), stores.chores(), std::move(chores_options));
         usage.emplace(io.get_executor(), stores.chores(), keys ? *keys : *events,
                       UsageCarrierOptions{.key_prefix = config.redis_prefix, .owned = owned});
@@ -278,7 +279,8 @@ struct App::Impl {
         vitals.retried = sent.retried;
         vitals.dead = sent.dead;
         vitals.in_flight = sent.in_flight;
-        for (std::int64_t since_ms : {ingested.refused_since_ms, sent.refused_since_ms.load()}) {
+        for (std::int64_t since_ms :
+             {ingested.refused_since_ms, sent.refused_since_ms.load(), ownership->refused_since_ms()}) {
             if (since_ms != 0)
                 vitals.store_refusing_ms = std::max(vitals.store_refusing_ms, steady_clock_ms() - since_ms);
         }

@@ -3,13 +3,14 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <string>
 
 #include "sidecar/base/log.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/wake_signal.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/match/subscriptions.h"
 #include "sidecar/match/wants.h"
 
@@ -86,6 +87,7 @@ struct Chores::Impl {
     OwnedPartsPtr owned;
     std::shared_ptr<Subscriptions> subscriptions = std::make_shared<Subscriptions>();  // of the DB thread alone
     Loop purge, relay, replay;
+    milliseconds replay_wait = options.replay_pause;
     WakeSignal ended;
     int running = 0;
     bool is_stopping = false;
@@ -178,8 +180,11 @@ struct Chores::Impl {
             }
         }
         if (!made) failed = &made.error();
+        if (gets_on && options.on_replayed) options.on_replayed();
         if (!note(replay, failed)) co_return kFailurePause;
-        co_return gets_on ? options.replay_pause : options.replay_interval;
+        // One whose deliveries wait to be sent can go on as soon as they are.
+        replay_wait = gets_on ? options.replay_pause : std::min(replay_wait * 2, options.replay_interval);
+        co_return replays->empty() ? options.replay_interval : replay_wait;
     }
 
     void wake_all() {

@@ -23,9 +23,11 @@ struct ChoresOptions {
     std::chrono::milliseconds purge_pause{50};  // between two batches, for who else wants the store
     std::chrono::milliseconds relay_interval{1'000};
     std::chrono::milliseconds replay_interval{500};
-    std::chrono::milliseconds replay_pause{50};  // while a replay gets on
+    std::chrono::milliseconds replay_pause{50};  // while a replay gets on; then longer, up to the interval
     // Unfinished deliveries of one replay: few, so that those of live events come first.
     std::size_t replay_queued_max = 100;
+    // Called on the event loop when a replay has made deliveries, which are due at once. May be empty.
+    std::function<void()> on_replayed{};
 };
 
 class Chores {

@@ -421,7 +421,7 @@ Result<Config> load_config(const std::string& path) {
 
 std::string config_path(std::string_view option) {
     if (!option.empty()) return std::string(option);
-    const char* variable = std::getenv("HEADGATE_CONFIG");
+    const char* variable = std::getenv("HEADGATE_CONFIG");  // NOLINT(concurrency-mt-unsafe): no thread sets one
     return variable != nullptr && *variable != '\0' ? variable : "/etc/headgate/headgate.toml";
 }
 

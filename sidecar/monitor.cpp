@@ -14,7 +14,7 @@
 #include "common/resp.h"
 #include "sidecar/api/reply.h"
 #include "sidecar/base/log.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace asio = boost::asio;

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "sidecar/base/log.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace {
@@ -51,7 +51,11 @@ boost::asio::awaitable<Result<void>> Ownership::renew() {
     LeaseKeeper::Idle released = round.released;
     auto began = steady_clock::now();
     auto view = co_await db_.run(std::move(round));
-    if (!view) co_return tl::unexpected<Error>(view.error());
+    if (!view) {
+        if (refused_since_ms_ == 0) refused_since_ms_ = steady_clock_ms();
+        co_return tl::unexpected<Error>(view.error());
+    }
+    refused_since_ms_ = 0;
     // At the end nothing is begun any more that a round may have brought.
     if (is_leaving_) co_return Result<void>{};
     instances_ = view->instances;
@@ -67,7 +71,12 @@ boost::asio::awaitable<void> Ownership::run() {
     while (!is_leaving_) {
         auto renewed = co_await renew();
         if (is_leaving_) break;
-        if (!renewed) spdlog::warn("leases_failed error={}", log_value(renewed.error().message));
+        if (renewed) {
+            if (const auto failures = trouble_.end(); failures > 0)
+                spdlog::info("leases_recovered failures={}", failures);
+        } else if (trouble_.is_news(renewed.error().message)) {
+            spdlog::warn("leases_failed error={} action=retry", log_value(renewed.error().message));
+        }
         // Nobody needs to be told: a snapshot says by itself when it has ended.
         bool was_fenced = std::exchange(is_fenced_, !keeper_.owned()->is_valid());
         if (!was_fenced && is_fenced_) spdlog::error("leases_too_old action=stop_until_renewed");

@@ -6,9 +6,11 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <string>
 
+#include "sidecar/base/trouble.h"
 #include "sidecar/deliver/wake_signal.h"
 #include "sidecar/io/db_executor.h"
 #include "sidecar/lease_keeper.h"
@@ -46,6 +48,9 @@ class Ownership {
     // What is ours as of now. Never null; may be out of date (is_valid()).
     [[nodiscard]] const OwnedPartsPtr& owned() const noexcept { return keeper_.owned(); }
     [[nodiscard]] int instances() const noexcept { return instances_; }
+    // steady_clock_ms() of the first of the rounds in a row that the store refused; 0: the last one was done. A store
+    // that can be read, but not be written, shows here when there is nothing else to write.
+    [[nodiscard]] std::int64_t refused_since_ms() const noexcept { return refused_since_ms_; }
 
  private:
     void note_changes(const OwnedParts& before, const OwnedParts& after);
@@ -57,6 +62,8 @@ class Ownership {
     WakeSignal wake_;
     std::chrono::steady_clock::time_point next_round_{};  // after the last one that was answered
     int instances_ = 0;
+    std::int64_t refused_since_ms_ = 0;
+    Trouble trouble_;
     bool is_leaving_ = false;
     bool is_fenced_ = false;  // as far as the log knows
 };

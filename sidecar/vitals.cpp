@@ -43,7 +43,7 @@ HealthReport health_report(const Vitals& vitals) {
     // A full disk still answers who asks whether it could be written to.
     if (vitals.store_silent_ms < kSilenceMsMax && vitals.store_refusing_ms >= kSilenceMsMax) {
         add_check(report, "store", false, "refusing_ms", std::to_string(vitals.store_refusing_ms),
-                  too_long("the store has refused events or results for", vitals.store_refusing_ms, kSilenceMsMax));
+                  too_long("the store has refused to be written for", vitals.store_refusing_ms, kSilenceMsMax));
     } else {
         add_check(report, "store", vitals.store_silent_ms < kSilenceMsMax, "silent_ms",
                   std::to_string(vitals.store_silent_ms),

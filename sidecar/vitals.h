@@ -15,7 +15,7 @@ struct Vitals {
     std::int64_t uptime_ms = 0;
     std::int64_t redis_silent_ms = 0;
     std::int64_t store_silent_ms = 0;
-    std::int64_t store_refusing_ms = 0;  // for how long events or results could not be written
+    std::int64_t store_refusing_ms = 0;  // for how long events, results or leases could not be written
     std::int64_t oldest_undrained_ms = 0;
     std::int64_t oldest_due_ms = 0;
     bool is_projected = false;

@@ -31,9 +31,27 @@ $road->settle;
 my ($code, $said) = $sidecar->run('check-config');
 is $code, 0, 'check-config reaches the master by the Sentinels' or diag $said;
 
+# The command line has no connection that would have told it; it asks.
+for my $server ([ 'the master', $replica->port ], [ 'its replica', $master->port ]) {
+    my ($name, $port) = @$server;
+    $t->wait_for(
+        "explain-url to know $name",
+        sub {
+            ($code, $said) = $sidecar->run('explain-url', "http://127.0.0.1:$port/", '--org', 'test');
+            return $code == 1 && $said =~ /own Redis, store or API/;
+        },
+    );
+    unlike $said, qr/warning/, "explain-url refuses $name that the Sentinels named" or diag $said;
+    ($code, $said) = $sidecar->run(qw(webhook create --org test --name no --events order.* --url), "http://127.0.0.1:$port/");
+    ok $code == 1 && $said =~ /Headgate's own Redis/, 'and so does webhook create' or diag $said;
+}
+
 # -- no Sentinel: the master is the one whose ROLE says so ---------------------------------------------
 $sidecar->process->stop;
 $sentinel->command('SENTINEL', 'REMOVE', 'mymaster');
+($code, $said) = $sidecar->run('explain-url', 'https://8.8.8.8/');
+is $code, 0, 'explain-url answers without them' or diag $said;
+like $said, qr/^warning: which servers our Redis has is not known: /m, 'and says that they did not';
 my $toml = $t->read_file($sidecar->config);
 my $both = 'redis://127.0.0.1:' . $master->port . ',127.0.0.1:' . $replica->port;
 $t->write_file('headgate/headgate.toml', $toml =~ s/^sentinel.*\n//mgr =~ s/^url = .*/url = "$both"/mr);

@@ -182,6 +182,7 @@ pass 'and it is good again';
 my $manual = $t->root . '/docs/operations.md';
 open my $file, '<', $manual or die "$manual: $!";
 my $text = do { local $/; <$file> };
+$t->wait_for('the streams to be counted again, after the silence', sub { metrics()->{headgate_shard_entries} });
 my %known = map { $_ => 1 } map { ($_, "${_}_bucket", "${_}_sum", "${_}_count") } keys metrics()->%*;
 my %named;
 $named{$1}++ while $text =~ /\b((?:headgate|process)_(?!edge_)[a-z_]+_(?:seconds|total|bytes|info|entries|stored|flight|memory|shards|lanes|breakers|projected|fds|sum|count|bucket))\b/g;

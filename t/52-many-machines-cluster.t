@@ -1,6 +1,6 @@
-# Two and three `headgate serve` on one PostgreSQL and one Redis Cluster, 64 shards and 112 webhooks: each delivery once in
+# Two to four `headgate serve` on one PostgreSQL and one Redis Cluster, 64 shards and 112 webhooks: each delivery once in
 # the normal case, and whoever owns a lane keeps to the order of its keys, to the webhook's rate and to its requests in
-# flight. One is killed, another stopped and continued: nothing is lost, what comes twice is the same delivery, and the
+# flight. One is killed, another stopped meanwhile and continued: nothing is lost, what comes twice is the same delivery, and the
 # late one writes nothing.
 use v5.36;
 use List::Util qw(max sum0);
@@ -113,7 +113,7 @@ my $shared = $all->leases($postgres);
 my @moved  = grep { $shared->{$_}{epoch} > $at_first->{$_}{epoch} } sort keys %$shared;
 ok((grep { my $path = $_; grep { $_ eq $lane_of{$path} } @moved } grep { /^rated/ } keys %lane_of) > 0, 'a webhook with a rate has changed hands');
 
-# ---- one is killed -------------------------------------------------------------------------------
+# ---- one is killed, another stopped at the same time, and comes back --------------------------------
 
 # Every part that was the dead one's: is it another's, at the next epoch?
 sub is_taken_over ($process, $before) {
@@ -133,43 +133,42 @@ sub is_next_epoch ($process, $before) {
     return !grep { $before->{$_}{pid} == $process->pid && $now->{$_}{epoch} < $before->{$_}{epoch} + 1 } keys %$before;
 }
 
-my $before    = $all->leases($postgres);
-my $killed_at = time;
-$third->crash;
-$all->publish_until_shared_by('the others to own everything, the third being dead', 20, $first->process, $second);
-pass 'two share evenly again after a death';
-publish('plain.' . $_ % 10) for 1 .. 10;
+my $fourth = $all->start('fourth');
+$all->publish_until_shared_by('four to share evenly', 20, $first->process, $second, $third, $fourth);
+publish_load(20);
 wait_for_all_but_rated(30);
-ok is_next_epoch($third, $before), 'with the parts of the dead one at a later epoch';
-my $gap = longest_gap($third, $before, $killed_at);
-cmp_ok $gap, '<=', $TAKE_OVER_S, "SIGKILL costs at most $TAKE_OVER_S seconds";
-diag sprintf 'SIGKILL: the longest gap of a lane was %.1f s, repeated %d', $gap, $all->repeated;
 
-# ---- one is stopped, and comes back ---------------------------------------------------------------
-
-# While it waits for answers that it will be too late to record.
-$before = $all->leases($postgres);
-my @narrow = paths_of_process($second, $before, qr/^narrow/);
-ok @narrow > 0, 'the second has webhooks whose endpoint takes its time';
+# The late one waits for answers that it will be too late to record.
+my $before = $all->leases($postgres);
+my %narrow_of = map { $_->pid => [paths_of_process($_, $before, qr/^narrow/)] } $second, $third, $fourth;
+my ($late, $dead, $other) = sort { $narrow_of{ $b->pid }->@* <=> $narrow_of{ $a->pid }->@* } $second, $third, $fourth;
+my @narrow = $narrow_of{ $late->pid }->@*;
+ok @narrow > 0, 'the one to be late has webhooks whose endpoint takes its time';
 my $seen = sub { $receiver->received; scalar map { $receiver->order($_) } @narrow };
 my $arrived = $seen->();
 publish('narrow.made') for 1 .. 2;
-$t->wait_for('a request of the second to be under way', sub { $seen->() > $arrived });
-my $stopped_at = time;
-$second->signal('STOP');
-$all->publish_until_shared_by('the first to own everything, the second being stopped', 20, $first->process);
+$t->wait_for('a request of the late one to be under way', sub { $seen->() > $arrived });
+my $lost_at = time;
+$late->signal('STOP');
+$dead->crash;
+$all->publish_until_shared_by('the others to own everything, one being stopped and one dead', 20, $first->process, $other);
+pass 'two share evenly again after a death';
 publish('plain.' . $_ % 10) for 1 .. 10;
 wait_for_all_but_rated(30);
-ok is_taken_over($second, $before) && is_next_epoch($second, $before), 'all of its parts have another owner, at a later epoch';
-$gap = longest_gap($second, $before, $stopped_at);
+ok is_next_epoch($dead, $before), 'with the parts of the dead one at a later epoch';
+my $gap = longest_gap($dead, $before, $lost_at);
+cmp_ok $gap, '<=', $TAKE_OVER_S, "SIGKILL costs at most $TAKE_OVER_S seconds";
+diag sprintf 'SIGKILL: the longest gap of a lane was %.1f s', $gap;
+ok is_taken_over($late, $before) && is_next_epoch($late, $before), 'all parts of the stopped one have another owner, at a later epoch';
+$gap = longest_gap($late, $before, $lost_at);
 cmp_ok $gap, '<=', $TAKE_OVER_S, "SIGSTOP costs at most $TAKE_OVER_S seconds";
 diag sprintf 'SIGSTOP: the longest gap of a lane was %.1f s, repeated %d', $gap, $all->repeated;
-my $settled = $postgres->sql("SELECT count(*), max(started_at) FROM attempts WHERE started_at <= $stopped_at * 1000");
-$second->signal('CONT');
-$t->wait_for('the late one to find out', sub { $second->log_text =~ /delivery\.late results=[1-9]/ }, 20);
+my $settled = $postgres->sql("SELECT count(*), max(started_at) FROM attempts WHERE started_at <= $lost_at * 1000");
+$late->signal('CONT');
+$t->wait_for('the late one to find out', sub { $late->log_text =~ /delivery\.late results=[1-9]/ }, 20);
 pass 'what the stopped one came to know it may not write';
-is $postgres->sql("SELECT count(*), max(started_at) FROM attempts WHERE started_at <= $stopped_at * 1000"), $settled, 'and has not';
-$all->publish_until_shared_by('two to share evenly after SIGCONT', 20, $first->process, $second);
+is $postgres->sql("SELECT count(*), max(started_at) FROM attempts WHERE started_at <= $lost_at * 1000"), $settled, 'and has not';
+$all->publish_until_shared_by('three to share evenly after SIGCONT', 20, $first->process, $other, $late);
 pass 'it has its share again';
 publish_load(20);
 wait_for_all_but_rated(30);

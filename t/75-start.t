@@ -67,15 +67,16 @@ is due(), $ROWS, "$ROWS deliveries have been due for days";
 # ---- the start --------------------------------------------------------------------------------------------
 
 my $before = of_old();
+my $started = int(time * 1000);
 $h->serve;
 my $id = publish('live.first');
 $t->wait_for('the first new event', sub { $receiver->received->{"live $id"} });
 cmp_ok due(), '>', $ROWS / 2, 'a new event is delivered while nearly all of them still wait';
-my ($spread) = $h->process->log_text =~ /delivery\.overdue_spread deliveries=(\d+)/;
+my $spread = $t->wait_for('all to be spread', sub { $h->process->log_text =~ /delivery\.overdue_spread deliveries=(\d+)/ ? $1 : undef });
 is $spread, $ROWS, 'all of them got times to come';
 $t->wait_for('the old ones to be sent', sub { of_old() >= $before + 500 }, 60);
-my ($first, $last) = $h->sql_value("SELECT min(due_at) || ' ' || max(due_at) FROM deliveries WHERE state = 'retrying'") =~ /(\d+) (\d+)/;
-cmp_ok $last - $first, '>', 20_000, '... spread over a while';
+my $last = $h->sql_value("SELECT max(due_at) FROM deliveries WHERE state = 'retrying'");
+cmp_ok $last - $started, '>=', 60_000, '... spread over a minute at least';
 my $status = { $redis->command('HGETALL', ($redis->command('KEYS', 'headgate:status:sidecar:*')->@*)[0])->@* };
 cmp_ok $status->{in_memory}, '<=', 4096, 'a bounded number is held in memory';
 cmp_ok resident_kib() - $empty_kib, '<', 64 * 1024, '... and so is memory';

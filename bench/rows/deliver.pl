@@ -44,7 +44,7 @@ return {
             theirs     => $their_results,
             conditions => [
                 "$options->{events} events of 1 KiB in 8 streams beforehand, one matching webhook, $IN_FLIGHT requests in flight, keep-alive",
-                'SQLite WAL, synchronous=FULL; log level warn; receiver: nginx with one worker that reads each body and answers 204',
+                'SQLite WAL, events synced when committed (FULL), results within 100 ms; log level warn; receiver: nginx with one worker that reads each body and answers 204',
                 $redis->describe,
                 'ours: from the first XREADGROUP that Redis answered until the store has the last success recorded;',
                 'theirs: from before the first request until after the last answer',

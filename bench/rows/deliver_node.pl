@@ -35,7 +35,7 @@ return {
             theirs     => $their_results,
             conditions => [
                 "$options->{events} events of 1 KiB in 8 streams beforehand, one webhook, $IN_FLIGHT requests in flight, keep-alive",
-                'ours: SQLite WAL, synchronous=FULL, each event, delivery and attempt stored; theirs: no store, no retries',
+                'ours: SQLite WAL, events synced when committed (FULL), results within 100 ms; each event, delivery and attempt stored; theirs: no store, no retries',
                 $redis->describe,
                 'both from the first XREADGROUP that Redis answered; ours until the store has the last success, theirs until the streams are empty',
             ],

@@ -7,7 +7,7 @@
 #include "common/scopes.h"
 #include "sidecar/api/reply.h"
 #include "sidecar/base/text.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace {

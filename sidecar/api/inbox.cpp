@@ -9,7 +9,7 @@
 #include "sidecar/api/form.h"
 #include "sidecar/api/json_body.h"
 #include "sidecar/api/reply.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace {

@@ -6,6 +6,7 @@
 #include "common/rfc3339.h"
 #include "sidecar/base/json_text.h"
 #include "sidecar/base/text.h"
+#include "sidecar/store/row_text.h"
 
 namespace headgate {
 namespace json = boost::json;
@@ -14,22 +15,6 @@ namespace {
 json::value text_or_null(std::string_view text) {
     if (text.empty()) return nullptr;
     return json::value(text);
-}
-
-std::string_view outcome_name(AttemptOutcome outcome) {
-    switch (outcome) {
-        case AttemptOutcome::kSuccess:
-            return "success";
-        case AttemptOutcome::kRetry:
-            return "retry";
-        case AttemptOutcome::kDead:
-            return "dead";
-        case AttemptOutcome::kCancelled:
-            return "cancelled";
-        case AttemptOutcome::kInterrupted:
-            break;
-    }
-    return "interrupted";
 }
 
 constexpr std::string_view kMask = "********";

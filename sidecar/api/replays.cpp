@@ -8,7 +8,7 @@
 #include "sidecar/api/recovery_input.h"
 #include "sidecar/api/recovery_json.h"
 #include "sidecar/api/reply.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace json = boost::json;

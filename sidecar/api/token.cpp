@@ -16,7 +16,7 @@
 #include "sidecar/api/reply.h"
 #include "sidecar/api/token_mint.h"
 #include "sidecar/base/text.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace {

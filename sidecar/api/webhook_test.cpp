@@ -10,10 +10,10 @@
 #include "sidecar/api/json_body.h"
 #include "sidecar/api/reply.h"
 #include "sidecar/base/json_text.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/attempt.h"
 #include "sidecar/deliver/body.h"
 #include "sidecar/deliver/delivery_headers.h"
-#include "sidecar/io/wall_clock.h"
 #include "sidecar/match/event_pattern.h"
 
 namespace headgate {

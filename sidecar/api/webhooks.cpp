@@ -10,7 +10,7 @@
 #include "sidecar/api/webhook_input.h"
 #include "sidecar/api/webhook_json.h"
 #include "sidecar/base/json_text.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace json = boost::json;

@@ -1,39 +1,35 @@
 // headgate check-config: every problem of the configuration and of what it names, at once.
 #include <hiredis/hiredis.h>
 
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
 #include <filesystem>
 #include <optional>
 
 #include "common/resp.h"
+#include "sidecar/cli/ask_redis.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
-#include "sidecar/io/redis_link.h"
 
 namespace headgate {
 namespace {
 
-constexpr std::chrono::milliseconds kRedisTimeout{3'000};
-
 class Findings {
  public:
-    void ok(std::string_view check, std::string detail) { add(check, "ok", std::move(detail)); }
-    void warning(std::string_view check, std::string detail) { add(check, "warning", std::move(detail)); }
-    void problem(std::string_view check, std::string detail) {
+    void ok(std::string_view check, std::string_view detail) { add(check, "ok", detail); }
+    void warning(std::string_view check, std::string_view detail) { add(check, "warning", detail); }
+    void problem(std::string_view check, std::string_view detail) {
         ++problems_;
-        add(check, "problem", std::move(detail));
+        add(check, "problem", detail);
     }
     [[nodiscard]] const boost::json::array& rows() const { return rows_; }
     [[nodiscard]] int problems() const { return problems_; }
 
  private:
-    void add(std::string_view check, std::string_view result, std::string detail) {
+    void add(std::string_view check, std::string_view result, std::string_view detail) {
         boost::json::object row;
         row.emplace("check", check);
         row.emplace("result", result);
-        row.emplace("detail", std::move(detail));
+        row.emplace("detail", detail);
         rows_.push_back(std::move(row));
     }
     boost::json::array rows_;
@@ -41,7 +37,7 @@ class Findings {
 };
 
 // Every server of a cluster.
-boost::asio::awaitable<std::vector<Result<RedisReplies>>> ask(RedisLink& redis) {
+boost::asio::awaitable<RedisAnswers> ask(RedisLink& redis) {
     std::string commands;
     RespWriter(commands)
         .command("PING")
@@ -81,15 +77,7 @@ void judge_redis(const RedisReplies& replies, std::string_view check, Findings& 
 
 void check_redis(const Result<RedisAddress>& address, std::string_view check, Findings& findings) {
     if (!address) return findings.problem(check, address.error().message);
-    boost::asio::io_context io(1);
-    auto redis = make_redis_link(io.get_executor(), *address, kRedisTimeout);
-    std::vector<Result<RedisReplies>> answers;
-    boost::asio::co_spawn(io, ask(*redis), [&](const std::exception_ptr& thrown, auto replies) {
-        if (!thrown) answers = std::move(replies);
-        redis->close();
-    });
-    io.run();
-    for (const Result<RedisReplies>& replies : answers) {
+    for (const Result<RedisReplies>& replies : ask_redis(*address, ask)) {
         if (!replies)
             findings.problem(check, replies.error().message +
                                         "; is Redis running there? `headgate serve` starts without it and waits");

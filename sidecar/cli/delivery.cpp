@@ -11,13 +11,11 @@ namespace headgate {
 namespace json = boost::json;
 namespace {
 
-constexpr int kPage = 200;
 const std::vector<std::string> kColumns = {"id",    "webhook_id", "event_id", "kind",
                                            "state", "attempts",   "due_at",   "created_at"};
 
-struct DeliveryOptions {
-    std::string org, id, webhook, event, state, since, until;
-    int limit = 50;
+struct DeliveryOptions : ListOptions {
+    std::string id, webhook, event, state;
 };
 
 Result<void> list(const Invocation& invocation, const DeliveryOptions& options) {
@@ -25,23 +23,16 @@ Result<void> list(const Invocation& invocation, const DeliveryOptions& options) 
     query.webhook_id = options.webhook;
     query.event_id = options.event;
     query.state = options.state;
-    if (auto since = time_option_into("--since", options.since, query.since); !since) return since;
-    if (auto until = time_option_into("--until", options.until, query.until); !until) return until;
-    auto opened = open_store_for(invocation);
-    if (!opened) return tl::unexpected(opened.error());
-    auto org = find_org(*opened->store, options.org);
-    if (!org) return tl::unexpected(org.error());
-    json::array rows;
-    while (static_cast<int>(rows.size()) < options.limit) {
-        query.limit = std::min(kPage, options.limit - static_cast<int>(rows.size()));
-        auto page = opened->store->list_deliveries(org->id, query);
-        if (!page) return tl::unexpected(page.error());
-        for (const auto& delivery : *page) rows.push_back(delivery_json(delivery));
-        if (static_cast<int>(page->size()) < query.limit) break;
-        query.after = page->back().id;
-    }
-    print_table(invocation.json, kColumns, rows);
-    return {};
+    return print_pages(
+        invocation, options, kColumns, std::move(query),
+        [](Store& store, const std::string& org, DeliveryQuery& next, json::array& rows) -> Result<bool> {
+            auto page = store.list_deliveries(org, next);
+            if (!page) return tl::unexpected(page.error());
+            for (const auto& delivery : *page) rows.push_back(delivery_json(delivery));
+            if (static_cast<int>(page->size()) < next.limit) return false;
+            next.after = page->back().id;
+            return true;
+        });
 }
 
 Result<void> show(const Invocation& invocation, const DeliveryOptions& options) {
@@ -113,10 +104,7 @@ void add_delivery(CLI::App& root, Invocation& invocation) {
         ->add_option("--state", options->state, "queued, in_flight, retrying, blocked, dead, success, cancelled")
         ->check(CLI::IsMember({"queued", "in_flight", "retrying", "blocked", "dead", "success", "cancelled"}));
     list_command->add_option("--since", options->since, "a time (RFC 3339), or how long ago, such as 24h");
-    list_command->add_option("--until", options->until, "the same; before it");
-    list_command->add_option("--limit", options->limit, "at most so many")
-        ->check(CLI::Range(1, 100'000))
-        ->capture_default_str();
+    add_page_options(*list_command, *options);
     list_command->callback(
         [&invocation, options] { invocation.action = [&invocation, options] { return list(invocation, *options); }; });
 

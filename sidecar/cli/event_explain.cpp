@@ -11,11 +11,11 @@ namespace headgate {
 namespace json = boost::json;
 namespace {
 
-struct ExplainOptions {
+struct EventExplainOptions {
     std::string org, id;
 };
 
-Result<void> run(const Invocation& invocation, const ExplainOptions& options) {
+Result<void> run(const Invocation& invocation, const EventExplainOptions& options) {
     auto opened = open_store_for(invocation);
     if (!opened) return tl::unexpected(opened.error());
     auto explanation = in_org_or_any(*opened->store, options.org,
@@ -36,7 +36,7 @@ Result<void> run(const Invocation& invocation, const ExplainOptions& options) {
 }  // namespace
 
 void add_event_explain(CLI::App& event, Invocation& invocation) {
-    auto options = std::make_shared<ExplainOptions>();
+    auto options = std::make_shared<EventExplainOptions>();
     auto* command = event.add_subcommand("explain", "why each webhook did or did not get an event");
     command->add_option("id,--id", options->id, "the event's id")->required();
     command->add_option("--org", options->org, "the organization (default: the one that has it)");

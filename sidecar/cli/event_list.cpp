@@ -17,38 +17,29 @@ namespace headgate {
 namespace json = boost::json;
 namespace {
 
-constexpr int kPage = 200;
+constexpr int kTailPage = 200;
 constexpr std::chrono::milliseconds kTailInterval{500};
 // Events of several shards are not persisted in the order of their times.
 constexpr TimeMs kTailOverlapMs = 60'000;
 const std::vector<std::string> kColumns = {"id", "type", "source", "ordering_key", "created_at"};
 
-struct ListOptions {
-    std::string org, type, source, since, until;
-    int limit = 50, count = 0;
+struct EventListOptions : ListOptions {
+    std::string type, source;
+    int count = 0;
 };
 
-Result<void> list(const Invocation& invocation, const ListOptions& options) {
+Result<void> list(const Invocation& invocation, const EventListOptions& options) {
     EventQuery query;
     query.type = options.type;
     query.source = options.source;
-    if (auto since = time_option_into("--since", options.since, query.since); !since) return since;
-    if (auto until = time_option_into("--until", options.until, query.until); !until) return until;
-    auto opened = open_store_for(invocation);
-    if (!opened) return tl::unexpected(opened.error());
-    auto org = find_org(*opened->store, options.org);
-    if (!org) return tl::unexpected(org.error());
-    json::array rows;
-    while (static_cast<int>(rows.size()) < options.limit) {
-        query.limit = std::min(kPage, options.limit - static_cast<int>(rows.size()));
-        auto page = opened->store->list_events(org->id, query);
-        if (!page) return tl::unexpected(page.error());
-        for (const auto& event : page->events) rows.push_back(event_json(event));
-        if (page->next.empty()) break;
-        query.after = page->next;
-    }
-    print_table(invocation.json, kColumns, rows);
-    return {};
+    return print_pages(invocation, options, kColumns, std::move(query),
+                       [](Store& store, const std::string& org, EventQuery& next, json::array& rows) -> Result<bool> {
+                           auto page = store.list_events(org, next);
+                           if (!page) return tl::unexpected(page.error());
+                           for (const auto& event : page->events) rows.push_back(event_json(event));
+                           next.after = page->next;
+                           return !page->next.empty();
+                       });
 }
 
 // What was shown, for as long as it may be seen again.
@@ -86,7 +77,7 @@ void print_event(bool as_json, const Event& event) {
 }
 
 // Until it is interrupted, or has shown so many.
-Result<void> tail(const Invocation& invocation, const ListOptions& options) {
+Result<void> tail(const Invocation& invocation, const EventListOptions& options) {
     auto opened = open_store_for(invocation);
     if (!opened) return tl::unexpected(opened.error());
     auto org = find_org(*opened->store, options.org);
@@ -101,7 +92,7 @@ Result<void> tail(const Invocation& invocation, const ListOptions& options) {
         const TimeMs from = std::max(began, newest - kTailOverlapMs);
         std::vector<Event> fresh;
         EventQuery query{.type = options.type, .source = options.source, .since = from, .until = {}, .after = {}};
-        query.limit = kPage;
+        query.limit = kTailPage;
         do {
             auto page = opened->store->list_events(org->id, query);
             if (!page) return tl::unexpected(page.error());
@@ -122,7 +113,7 @@ Result<void> tail(const Invocation& invocation, const ListOptions& options) {
     return {};
 }
 
-void add_filters(CLI::App& command, ListOptions& options) {
+void add_filters(CLI::App& command, EventListOptions& options) {
     command.add_option("--org", options.org, "the organization's id or name")->required();
     command.add_option("--type", options.type, "only of this type, such as order.created or order.*");
     command.add_option("--source", options.source, "only from this source");
@@ -132,13 +123,10 @@ void add_filters(CLI::App& command, ListOptions& options) {
 }  // namespace
 
 void add_event_list(CLI::App& event, Invocation& invocation) {
-    auto options = std::make_shared<ListOptions>();
+    auto options = std::make_shared<EventListOptions>();
     auto* list_command = event.add_subcommand("list", "list an organization's events, newest first");
     add_filters(*list_command, *options);
-    list_command->add_option("--until", options->until, "the same; before it");
-    list_command->add_option("--limit", options->limit, "at most so many")
-        ->check(CLI::Range(1, 100'000))
-        ->capture_default_str();
+    add_page_options(*list_command, *options);
     list_command->callback(
         [&invocation, options] { invocation.action = [&invocation, options] { return list(invocation, *options); }; });
 

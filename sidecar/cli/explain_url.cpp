@@ -6,6 +6,7 @@
 #include <boost/json.hpp>
 #include <iostream>
 
+#include "sidecar/cli/ask_redis.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
 #include "sidecar/deliver/target_report.h"
@@ -42,7 +43,7 @@ Result<void> explain(const Invocation& invocation, const ExplainOptions& options
         if (!org) return tl::unexpected(org.error());
         networks = org->allow_networks;
     }
-    const TargetGuard guard(guard_options(*config));
+    const TargetGuard guard = guard_of_now(*config);
     HttpResponse lookup;
     if (parse_target_url(options.url)) lookup = look_up(guard, *http, lookup_request(options.url, networks));
     const TargetReport report = explain_target({guard, options.url, networks, !http->proxy.url.empty(), &lookup});

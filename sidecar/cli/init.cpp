@@ -13,10 +13,10 @@
 #include "sidecar/api/key_input.h"
 #include "sidecar/api/org_input.h"
 #include "sidecar/base/text.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/init_files.h"
 #include "sidecar/cli/output.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 namespace fs = std::filesystem;
@@ -184,7 +184,8 @@ void add_init(CLI::App& root, Invocation& invocation) {
     auto* command = root.add_subcommand("init", "write a first configuration, with new keys and an organization");
     command->add_option("--dir", options->directory, "where; made if it is not there")->required();
     command->add_option("--redis", options->redis, "redis://host:port or unix:/path")->capture_default_str();
-    command->add_option("--store", options->store, "sqlite:/path/file.db (default: headgate.db in --dir) or postgresql://user@host/database");
+    command->add_option("--store", options->store,
+                        "sqlite:/path/file.db (default: headgate.db in --dir) or postgresql://user@host/database");
     command->add_option("--listen", options->listen, "where the management API listens: host:port or unix:/path")
         ->capture_default_str();
     command->add_option("--org", options->org, "the first organization's name")->capture_default_str();

@@ -4,9 +4,9 @@
 #include "common/rfc3339.h"
 #include "sidecar/api/key_input.h"
 #include "sidecar/base/text.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 namespace {

@@ -12,13 +12,13 @@
 namespace headgate {
 namespace {
 
-constexpr long kTimeoutSeconds = 10;
+constexpr long kFetchTimeoutSeconds = 10;
 
-struct CurlDeleter {
+struct FetchDeleter {
     void operator()(CURL* handle) const noexcept { curl_easy_cleanup(handle); }
 };
 
-std::size_t append_answer(char* data, std::size_t, std::size_t bytes, void* out) {
+std::size_t append_keys(char* data, std::size_t, std::size_t bytes, void* out) {
     auto& answer = *static_cast<std::string*>(out);
     if (answer.size() + bytes > limits::kKeySetBytesMax) return 0;
     answer.append(data, bytes);
@@ -26,14 +26,14 @@ std::size_t append_answer(char* data, std::size_t, std::size_t bytes, void* out)
 }
 
 Result<std::string> fetch(const std::string& url) {
-    std::unique_ptr<CURL, CurlDeleter> curl(curl_easy_init());
+    std::unique_ptr<CURL, FetchDeleter> curl(curl_easy_init());
     if (!curl) return fail(ErrorCode::kInternal, "libcurl cannot be started");
     std::string body;
     curl_easy_setopt(curl.get(), CURLOPT_URL, url.c_str());
     curl_easy_setopt(curl.get(), CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, append_answer);
+    curl_easy_setopt(curl.get(), CURLOPT_WRITEFUNCTION, append_keys);
     curl_easy_setopt(curl.get(), CURLOPT_WRITEDATA, &body);
-    curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT, kTimeoutSeconds);
+    curl_easy_setopt(curl.get(), CURLOPT_TIMEOUT, kFetchTimeoutSeconds);
     curl_easy_setopt(curl.get(), CURLOPT_NOSIGNAL, 1L);
     const CURLcode code = curl_easy_perform(curl.get());
     if (code != CURLE_OK) return fail(ErrorCode::kUnavailable, url + ": " + curl_easy_strerror(code));

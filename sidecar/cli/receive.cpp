@@ -16,11 +16,11 @@
 #include "sidecar/base/json_text.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/text.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
 #include "sidecar/cli/public_keys.h"
 #include "sidecar/io/http_server.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 namespace {

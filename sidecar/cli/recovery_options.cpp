@@ -21,4 +21,11 @@ Result<void> time_option_into(const char* option, const std::string& text, std::
     return {};
 }
 
+void add_page_options(CLI::App& command, ListOptions& options) {
+    command.add_option("--until", options.until, "the same; before it");
+    command.add_option("--limit", options.limit, "at most so many")
+        ->check(CLI::Range(1, 100'000))
+        ->capture_default_str();
+}
+
 }  // namespace headgate

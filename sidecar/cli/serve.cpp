@@ -16,6 +16,7 @@ void add_serve(CLI::App& root, Invocation& invocation) {
             auto secrets = load_secrets(*config);
             if (!secrets) return tl::unexpected(secrets.error());
             std::signal(SIGPIPE, SIG_IGN);
+            std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is an error of the store's, not our end
             start_logging(config->log_level, config->log_format);
             App app(std::move(*config), std::move(*secrets));
             return app.run();

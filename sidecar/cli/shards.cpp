@@ -2,27 +2,21 @@
 #include <hiredis/hiredis.h>
 
 #include <algorithm>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/io_context.hpp>
 #include <boost/json.hpp>
 
 #include "common/event_record.h"
 #include "common/resp.h"
 #include "common/rfc3339.h"
+#include "sidecar/cli/ask_redis.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
-#include "sidecar/io/redis_link.h"
 
 namespace headgate {
 namespace json = boost::json;
 namespace {
 
-constexpr std::chrono::milliseconds kRedisTimeout{3'000};
-
-using Replies = std::vector<Result<RedisReplies>>;
-
 // XLEN and XINFO GROUPS of each shard, two replies each.
-boost::asio::awaitable<Replies> ask(RedisLink& redis, const Config& config) {
+boost::asio::awaitable<RedisAnswers> ask(RedisLink& redis, const Config& config) {
     std::vector<RedisCommands> all;
     for (int shard = 0; shard < config.redis_shards; ++shard) {
         RedisCommands commands{stream_key(config.redis_prefix, shard), {}, 2};
@@ -33,17 +27,10 @@ boost::asio::awaitable<Replies> ask(RedisLink& redis, const Config& config) {
 }
 
 // One result for each shard.
-Result<Replies> ask_redis(const Config& config) {
+Result<RedisAnswers> ask_shards(const Config& config) {
     auto address = events_redis(config);
     if (!address) return tl::unexpected(address.error());
-    boost::asio::io_context io(1);
-    auto redis = make_redis_link(io.get_executor(), *address, kRedisTimeout);
-    Replies answers;
-    boost::asio::co_spawn(io, ask(*redis, config), [&](const std::exception_ptr& thrown, auto replies) {
-        if (!thrown) answers = std::move(replies);
-        redis->close();
-    });
-    io.run();
+    RedisAnswers answers = ask_redis(*address, [&config](RedisLink& redis) { return ask(redis, config); });
     if (answers.size() != static_cast<std::size_t>(config.redis_shards))
         return fail(ErrorCode::kUnavailable, "Redis did not answer");
     for (const auto& answer : answers) {
@@ -75,7 +62,7 @@ Result<void> list(const Invocation& invocation) {
     if (!opened) return tl::unexpected(opened.error());
     auto leases = opened->store->shard_leases();
     if (!leases) return tl::unexpected(leases.error());
-    auto replies = ask_redis(opened->config);
+    auto replies = ask_shards(opened->config);
     if (!replies) return tl::unexpected(replies.error());
     json::array rows;
     for (int shard = 0; shard < opened->config.redis_shards; ++shard) {

@@ -4,10 +4,11 @@
 #include "common/webhook_signature.h"
 #include "sidecar/api/webhook_input.h"
 #include "sidecar/api/webhook_json.h"
+#include "sidecar/base/wall_clock.h"
+#include "sidecar/cli/ask_redis.h"
 #include "sidecar/cli/command.h"
 #include "sidecar/cli/output.h"
 #include "sidecar/cli/webhook_options.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 namespace json = boost::json;
@@ -20,7 +21,7 @@ Result<void> create(const Invocation& invocation, const WebhookOptions& options)
     if (!opened) return tl::unexpected(opened.error());
     auto org = find_org(*opened->store, options.org);
     if (!org) return tl::unexpected(org.error());
-    TargetGuard guard(guard_options(opened->config));
+    const TargetGuard guard = guard_of_now(opened->config);
     WebhookInput input = read_webhook(*members, org->id, org->allow_networks, guard, wall_clock_ms());
     if (!input.errors.empty()) return tl::unexpected(as_error(input.errors));
     auto created = opened->store->create_webhook(input.webhook);

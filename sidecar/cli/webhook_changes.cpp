@@ -6,6 +6,7 @@
 #include "sidecar/api/webhook_input.h"
 #include "sidecar/api/webhook_json.h"
 #include "sidecar/base/text.h"
+#include "sidecar/cli/ask_redis.h"
 #include "sidecar/cli/output.h"
 #include "sidecar/cli/recovery_options.h"
 #include "sidecar/cli/webhook_options.h"
@@ -58,7 +59,8 @@ Result<void> update(const Invocation& invocation, const ChangeOptions& options) 
     if (!members) return tl::unexpected(members.error());
     auto opened = open_store_for(invocation);
     if (!opened) return tl::unexpected(opened.error());
-    TargetGuard guard(guard_options(opened->config));
+    const TargetGuard guard =
+        members->contains("url") ? guard_of_now(opened->config) : TargetGuard(guard_options(opened->config));
     for (int tries = 1;; ++tries) {
         auto before = find_webhook(*opened->store, options);
         if (!before) return tl::unexpected(before.error());

@@ -9,6 +9,7 @@
 #include "sidecar/base/measures.h"
 #include "sidecar/deliver/retry_policy.h"
 #include "sidecar/deliver/trace_context.h"
+#include "sidecar/store/row_text.h"
 
 namespace headgate {
 
@@ -16,22 +17,6 @@ namespace {
 
 bool is_success(const HttpResponse& response) noexcept {
     return response.failure == HttpFailure::kNone && response.status >= 200 && response.status <= 299;
-}
-
-std::string_view outcome_name(AttemptOutcome outcome) noexcept {
-    switch (outcome) {
-        case AttemptOutcome::kSuccess:
-            return "success";
-        case AttemptOutcome::kRetry:
-            return "retry";
-        case AttemptOutcome::kDead:
-            return "dead";
-        case AttemptOutcome::kCancelled:
-            return "cancelled";
-        case AttemptOutcome::kInterrupted:
-            break;
-    }
-    return "interrupted";
 }
 
 // What is the same however the attempt ended.

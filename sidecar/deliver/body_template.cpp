@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "common/json_bytes.h"
 #include "common/limits.h"
 #include "common/problem.h"
 #include "common/rfc3339.h"
@@ -29,7 +30,7 @@ constexpr std::pair<std::string_view, Source> kSources[] = {
     {"organization_id", Source::kOrganizationId},
 };
 
-bool is_hex(char c) noexcept { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
+using json_bytes::is_hex;
 
 // Letters, digits and what names of members have in practice; everything beyond ASCII.
 bool is_path_character(char c) noexcept {

@@ -9,19 +9,12 @@
 #include "common/limits.h"
 #include "common/problem.h"
 #include "common/rfc3339.h"
+#include "sidecar/base/text.h"
 #include "sidecar/deliver/trace_context.h"
 
 namespace headgate {
 
 namespace {
-
-char to_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-std::string to_lower(std::string_view text) {
-    std::string lower(text);
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return to_lower(c); });
-    return lower;
-}
 
 bool is_token(std::string_view name) noexcept {
     return !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {

@@ -284,6 +284,13 @@ asio::awaitable<void> Dispatcher::stop(milliseconds grace) { return Impl::stop(i
 
 void Dispatcher::follow(OwnedPartsPtr owned) { impl_->follow(std::move(owned)); }
 
+void Dispatcher::look() {
+    if (!impl_->is_stopping && impl_->counters.refused_since_ms == 0) {
+        impl_->next_poll = steady_clock::now();
+        impl_->store_signal.wake();
+    }
+}
+
 bool Dispatcher::is_lane_in_use(int lane) const { return impl_->is_lane_in_use(lane); }
 
 void Dispatcher::invalidate(std::string_view webhook_id) {

@@ -66,6 +66,8 @@ class Dispatcher : public DeliverySink {
     // goes back into the store; of those lost it is forgotten: the new owner recovers it. Requests in flight
     // end as they do, and count if their lane was held all the time.
     void follow(OwnedPartsPtr owned);
+    // There is something new in the store that is due: looked for at once, and not with the next poll.
+    void look();
     // Is there anything in memory of this lane that is still to be written?
     [[nodiscard]] bool is_lane_in_use(int lane) const;
     // A webhook or organization changed: its target is read again before the next attempt. Any thread.

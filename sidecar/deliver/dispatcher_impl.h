@@ -20,6 +20,7 @@
 #include <utility>
 #include <vector>
 
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/deliver/attempt.h"
 #include "sidecar/deliver/clock_watch.h"
 #include "sidecar/deliver/dispatcher.h"
@@ -27,7 +28,6 @@
 #include "sidecar/deliver/memory_quota.h"
 #include "sidecar/deliver/store_round.h"
 #include "sidecar/deliver/wake_signal.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 
@@ -36,7 +36,7 @@ using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 inline constexpr milliseconds kBackoffMin{100};
-inline constexpr milliseconds kBackoffMax{5'000};
+inline constexpr milliseconds kBackoffMax{2'000};
 // Results that are not written yet, for each request that may be in flight: with more of them nothing is sent.
 inline constexpr std::size_t kUnwrittenPerInFlight = 4;
 
@@ -86,6 +86,8 @@ struct Dispatcher::Impl : std::enable_shared_from_this<Impl> {
     void let_go(const HeldDelivery& delivery, std::string_view webhook_id, int part);
     [[nodiscard]] bool is_lane_in_use(int part) const;
     asio::awaitable<void> recover_loop();
+    asio::awaitable<Result<void>> recover_in_flight(RecoverLanes recover);
+    asio::awaitable<Result<void>> spread_lanes(std::shared_ptr<OverdueSpread> spread);
 
     // -- in and out
     void accept(std::vector<ClaimedDelivery> claimed, bool has_waited);

@@ -1,4 +1,6 @@
 // Lanes come and go: what the dispatcher makes of a change of leases.
+#include "sidecar/base/log.h"
+#include "sidecar/base/trouble.h"
 #include "sidecar/deliver/dispatcher_impl.h"
 #include "sidecar/store/lane.h"
 
@@ -48,25 +50,61 @@ bool Dispatcher::Impl::is_lane_in_use(int part) const {
 
 asio::awaitable<void> Dispatcher::Impl::recover_loop() {
     milliseconds backoff = kBackoffMin;
+    Trouble trouble;
     while (!is_stopping) {
+        Result<void> done;
         RecoverLanes recover{ready, ready->unrecovered(), owned};
-        if (recover.lanes.empty()) {
+        if (!recover.lanes.empty()) {
+            done = co_await recover_in_flight(std::move(recover));
+        } else if (auto unspread = ready->unspread(); !unspread.empty()) {
+            auto spread = spread_of(std::move(unspread), owned->lane_epochs);
+            done = co_await spread_lanes(std::move(spread));
+        } else {
             co_await recover_signal.wait_until(steady_clock::time_point::max());
             continue;
         }
-        const std::size_t lanes_asked = recover.lanes.size();
-        auto recovered = co_await db.run(std::move(recover));
-        if (recovered) {
-            spdlog::info("delivery.recovered interrupted={} lanes={}", *recovered, lanes_asked);
+        if (done) {
             backoff = kBackoffMin;
-            next_poll = steady_clock::now();
-            store_signal.wake();
+            (void)trouble.end();
             continue;
         }
-        spdlog::warn("delivery.recover_failed retry_ms={} error=\"{}\"", backoff.count(), recovered.error().message);
+        if (trouble.is_news(done.error().message)) {
+            spdlog::warn("delivery.recover_failed error={} action=retry", log_value(done.error().message));
+        }
         co_await recover_signal.wait_until(steady_clock::now() + backoff);
         backoff = std::min(backoff * 2, kBackoffMax);
     }
+}
+
+asio::awaitable<Result<void>> Dispatcher::Impl::recover_in_flight(RecoverLanes recover) {
+    const std::size_t lanes_asked = recover.lanes.size();
+    auto recovered = co_await db.run(std::move(recover));
+    if (!recovered) {
+        co_return tl::unexpected<Error>(std::move(recovered.error()));
+    }
+    spdlog::info("delivery.recovered interrupted={} lanes={}", *recovered, lanes_asked);
+    co_return Result<void>{};
+}
+
+// Part by part, so that what else wants the store has its turn in between. Ends early when lanes were gained meanwhile:
+// they are recovered first, and what is left of these begins anew. Times ahead it mends to the end, as nothing would
+// ask for that again.
+asio::awaitable<Result<void>> Dispatcher::Impl::spread_lanes(std::shared_ptr<OverdueSpread> spread) {
+    std::size_t waiting = spread->lanes.size();
+    const auto may_go_on = [&] { return spread->step() == OverdueSpread::Step::kMend || ready->unrecovered().empty(); };
+    while (!spread->is_done() && !is_stopping && may_go_on()) {
+        SpreadPart part{ready, spread};
+        auto done = co_await db.run(std::move(part));
+        if (!done) {
+            co_return done;
+        }
+        if (const std::size_t now_waiting = ready->unspread().size(); now_waiting != waiting) {
+            waiting = now_waiting;
+            next_poll = steady_clock::now();
+            store_signal.wake();
+        }
+    }
+    co_return Result<void>{};
 }
 
 }  // namespace headgate

@@ -4,6 +4,8 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "sidecar/base/log.h"
+#include "sidecar/base/trouble.h"
 #include "sidecar/deliver/dispatcher_impl.h"
 
 namespace headgate {
@@ -30,6 +32,7 @@ milliseconds until_next_look(std::optional<TimeMs> next_due_at) {
 
 asio::awaitable<void> Dispatcher::Impl::store_loop() {
     milliseconds backoff = kBackoffMin;
+    Trouble trouble;
     auto next_sweep = steady_clock::now() + kSweepInterval;
     for (;;) {
         const bool has_results = !results.empty() || !writing->records.empty();
@@ -71,8 +74,10 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
             writing->written = 0;
         }
         if (!outcome) {
-            spdlog::warn("delivery.store_failed unwritten={} retry_ms={} error=\"{}\"", unwritten(), backoff.count(),
-                         outcome.error().message);
+            if (trouble.is_news(outcome.error().message)) {
+                spdlog::warn("delivery.store_failed error={} unwritten={} action=retry",
+                             log_value(outcome.error().message), unwritten());
+            }
             if (counters.refused_since_ms == 0) {
                 counters.refused_since_ms = steady_clock_ms();
             }
@@ -83,6 +88,9 @@ asio::awaitable<void> Dispatcher::Impl::store_loop() {
         }
         backoff = kBackoffMin;
         counters.refused_since_ms = 0;
+        if (const auto failures = trouble.end(); failures > 0) {
+            spdlog::info("delivery.store_recovered failures={}", failures);
+        }
         if (outcome->late > 0) {
             counters.late += outcome->late;
             spdlog::warn("delivery.late results={} action=left_to_the_new_owner", outcome->late);
@@ -122,12 +130,24 @@ void Dispatcher::Impl::keep_result(AttemptRecord attempt, bool is_urgent) {
 
 // Before anything is claimed by the new time. When it fails, what waits does so until its time as it stands.
 asio::awaitable<void> Dispatcher::Impl::mend_times(TimeMs step) {
-    MendTimes mend{ready};
-    auto mended = co_await db.run(std::move(mend));
-    if (mended) {
-        spdlog::warn("delivery.clock_stepped ms={} deliveries={} action=times_spread", step, *mended);
+    const std::vector<std::int64_t> epochs = ready->epochs();
+    std::vector<int> ours;
+    for (std::size_t lane = 0; lane < epochs.size(); ++lane) {
+        if (epochs[lane] != 0) {
+            ours.push_back(static_cast<int>(lane));
+        }
+    }
+    auto spread = spread_of(std::move(ours), epochs);
+    Result<void> done;
+    while (done && !spread->is_done() && !is_stopping) {
+        SpreadPart part{ready, spread};
+        done = co_await db.run(std::move(part));
+    }
+    if (done) {
+        spdlog::warn("delivery.clock_stepped ms={} deliveries={} action=times_spread", step,
+                     spread->spread + spread->mended);
     } else {
-        spdlog::error("delivery.clock_stepped ms={} error=\"{}\"", step, mended.error().message);
+        spdlog::error("delivery.clock_stepped ms={} error=\"{}\"", step, done.error().message);
     }
 }
 

@@ -66,7 +66,7 @@ struct MultiDeleter {
     void operator()(CURLM* multi) const noexcept { curl_multi_cleanup(multi); }
 };
 
-std::string_view trimmed(std::string_view text) noexcept {
+std::string_view trimmed_value(std::string_view text) noexcept {
     const std::size_t begin = text.find_first_not_of(" \t");
     const std::size_t end = text.find_last_not_of(" \t");
     return begin == std::string_view::npos ? std::string_view{} : text.substr(begin, end - begin + 1);
@@ -79,7 +79,7 @@ void for_each_header(std::string_view lines, Each each) {
         const std::size_t end = lines.find('\n');
         const std::string_view line = lines.substr(0, end);
         const std::size_t colon = line.find(':');
-        if (colon != std::string_view::npos && !each(line.substr(0, colon), trimmed(line.substr(colon + 1)))) {
+        if (colon != std::string_view::npos && !each(line.substr(0, colon), trimmed_value(line.substr(colon + 1)))) {
             return;
         }
         lines.remove_prefix(end == std::string_view::npos ? lines.size() : end + 1);
@@ -115,7 +115,7 @@ std::string_view failure_name(HttpFailure failure) noexcept {
 }
 
 void HeaderLines::add(std::string_view name, std::string_view value) {
-    const std::string_view text = trimmed(value);
+    const std::string_view text = trimmed_value(value);
     bytes_ += name;
     // To libcurl "Name:" means "leave this header out"; "Name;" is the one with an empty value.
     bytes_ += text.empty() ? ";" : ": ";

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "common/json_bytes.h"
 #include "common/limits.h"
 
 namespace headgate {
@@ -12,8 +13,8 @@ namespace {
 
 using Node = JsonPaths::Node;
 
-bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
-bool is_hex(char c) noexcept { return is_digit(c) || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F'); }
+using json_bytes::is_digit;
+using json_bytes::is_hex;
 
 // Only as it would be counted: "0", "10", not "01".
 std::optional<std::size_t> index_of(std::string_view name) noexcept {

@@ -4,8 +4,9 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/store/lane.h"
 
 namespace headgate {
@@ -13,32 +14,42 @@ namespace headgate {
 namespace {
 
 // Longer than any take-over of a lane; whoever waited so long will not mind another minute.
-constexpr TimeMs kOverdueMs = 5 * 60'000;
+constexpr TimeMs kOverdueMs = 60'000;
 // A minute, and what writing the times of very many may take, while which none is sent.
 constexpr TimeMs kSpreadMs = 75'000;
+
+std::vector<int> differing(const std::vector<std::int64_t>& epochs, const std::vector<std::int64_t>& others) {
+    std::vector<int> lanes;
+    for (std::size_t lane = 0; lane < epochs.size(); ++lane) {
+        if (epochs[lane] != others[lane]) {
+            lanes.push_back(static_cast<int>(lane));
+        }
+    }
+    return lanes;
+}
 
 }  // namespace
 
 void ReadyLanes::follow(OwnedPartsPtr owned) {
     const std::lock_guard lock(mutex_);
     owned_ = std::move(owned);
-    ready_.resize(owned_->lane_epochs.size());
-    for (std::size_t lane = 0; lane < ready_.size(); ++lane) {
-        if (ready_[lane] != owned_->lane_epochs[lane]) {
-            ready_[lane] = 0;
+    recovered_.resize(owned_->lane_epochs.size());
+    spread_.resize(owned_->lane_epochs.size());
+    for (std::size_t lane = 0; lane < recovered_.size(); ++lane) {
+        if (recovered_[lane] != owned_->lane_epochs[lane]) {
+            recovered_[lane] = spread_[lane] = 0;
         }
     }
 }
 
 std::vector<int> ReadyLanes::unrecovered() const {
     const std::lock_guard lock(mutex_);
-    std::vector<int> lanes;
-    for (std::size_t lane = 0; lane < ready_.size(); ++lane) {
-        if (owned_->lane_epochs[lane] != ready_[lane]) {
-            lanes.push_back(static_cast<int>(lane));
-        }
-    }
-    return lanes;
+    return differing(owned_->lane_epochs, recovered_);
+}
+
+std::vector<int> ReadyLanes::unspread() const {
+    const std::lock_guard lock(mutex_);
+    return differing(recovered_, spread_);
 }
 
 void ReadyLanes::recovered(const std::vector<int>& lanes, Epochs epochs) {
@@ -46,7 +57,17 @@ void ReadyLanes::recovered(const std::vector<int>& lanes, Epochs epochs) {
     for (const int part : lanes) {
         const auto lane = static_cast<std::size_t>(part);
         if (owned_->lane_epochs[lane] == epochs[lane]) {
-            ready_[lane] = epochs[lane];
+            recovered_[lane] = epochs[lane];
+        }
+    }
+}
+
+void ReadyLanes::spread(const std::vector<int>& lanes, Epochs epochs) {
+    const std::lock_guard lock(mutex_);
+    for (const int part : lanes) {
+        const auto lane = static_cast<std::size_t>(part);
+        if (recovered_[lane] == epochs[lane]) {
+            spread_[lane] = epochs[lane];
         }
     }
 }
@@ -54,44 +75,44 @@ void ReadyLanes::recovered(const std::vector<int>& lanes, Epochs epochs) {
 bool ReadyLanes::is_ready(std::string_view webhook_id) const {
     const std::lock_guard lock(mutex_);
     const auto lane = static_cast<std::size_t>(lane_of(webhook_id));
-    return lane < ready_.size() && ready_[lane] != 0 && owned_->is_valid();
+    return lane < recovered_.size() && recovered_[lane] != 0 && owned_->is_valid();
 }
 
 std::vector<std::int64_t> ReadyLanes::epochs() const {
     const std::lock_guard lock(mutex_);
-    const bool has_any = std::any_of(ready_.begin(), ready_.end(), [](std::int64_t epoch) { return epoch != 0; });
-    return has_any && owned_->is_valid() ? ready_ : std::vector<std::int64_t>();
+    const bool has_any = std::any_of(spread_.begin(), spread_.end(), [](std::int64_t epoch) { return epoch != 0; });
+    return has_any && owned_->is_valid() ? spread_ : std::vector<std::int64_t>();
 }
 
 Result<std::size_t> RecoverLanes::operator()(Store& store) const {
-    const TimeMs now = wall_clock_ms();
-    auto recovered = store.recover_in_flight(lanes, owned->lane_epochs, now);
-    if (!recovered) {
-        return recovered;
+    auto recovered = store.recover_in_flight(lanes, owned->lane_epochs, wall_clock_ms());
+    if (recovered) {
+        ready->recovered(lanes, owned->lane_epochs);
     }
-    auto spread = store.spread_overdue(lanes, owned->lane_epochs, now, kOverdueMs, kSpreadMs);
-    if (!spread) {
-        return spread;
-    }
-    if (*spread > 0) {
-        spdlog::info("delivery.overdue_spread deliveries={} over_ms={}", *spread, kSpreadMs);
-    }
-    ready->recovered(lanes, owned->lane_epochs);
     return recovered;
 }
 
-Result<std::size_t> MendTimes::operator()(Store& store) const {
-    const std::vector<std::int64_t> epochs = ready->epochs();
-    std::vector<int> lanes;
-    for (std::size_t lane = 0; lane < epochs.size(); ++lane) {
-        if (epochs[lane] != 0) {
-            lanes.push_back(static_cast<int>(lane));
-        }
+std::shared_ptr<OverdueSpread> spread_of(std::vector<int> lanes, std::vector<std::int64_t> epochs) {
+    auto spread = std::make_shared<OverdueSpread>();
+    spread->lanes = std::move(lanes);
+    spread->lane_epochs = std::move(epochs);
+    spread->now = wall_clock_ms();
+    spread->overdue_ms = kOverdueMs;
+    spread->spread_ms = kSpreadMs;
+    return spread;
+}
+
+Result<void> SpreadPart::operator()(Store& store) const {
+    auto done = store.spread_overdue(*spread);
+    if (!done) {
+        return done;
     }
-    if (lanes.empty()) {
-        return std::size_t{0};
+    ready->spread(std::exchange(spread->settled, {}), spread->lane_epochs);
+    if (spread->is_done() && spread->spread > 0) {
+        spdlog::info("delivery.overdue_spread deliveries={} over_ms={} took_ms={}", spread->spread, spread->spread_ms,
+                     wall_clock_ms() - spread->now);
     }
-    return store.spread_overdue(lanes, epochs, wall_clock_ms(), kOverdueMs, kSpreadMs);
+    return done;
 }
 
 }  // namespace headgate

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include "common/json_bytes.h"
 #include "common/limits.h"
+#include "sidecar/base/text.h"
 #include "sidecar/deliver/target_guard.h"
 
 namespace headgate {
@@ -15,15 +17,7 @@ tl::unexpected<Error> bad_url(std::string_view why) {
     return fail(ErrorCode::kUnprocessable, "url: " + std::string(why));
 }
 
-char to_lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-std::string to_lower(std::string_view text) {
-    std::string lower(text);
-    std::transform(lower.begin(), lower.end(), lower.begin(), [](char c) { return to_lower(c); });
-    return lower;
-}
-
-bool is_digit(char c) noexcept { return c >= '0' && c <= '9'; }
+using json_bytes::is_digit;
 
 bool is_url_character(char c) noexcept {
     return c > 0x20 && c < 0x7f && std::string_view("\"<>\\^`{|}#").find(c) == std::string_view::npos;

@@ -12,17 +12,18 @@ constexpr std::size_t kFlagsAt = 53, kLength = 55;
 constexpr std::string_view kDigits = "0123456789abcdef";
 
 // Lower case only (section 3.2.2).
-bool is_hex(std::string_view text) noexcept { return text.find_first_not_of(kDigits) == std::string_view::npos; }
+bool is_all_hex(std::string_view text) noexcept { return text.find_first_not_of(kDigits) == std::string_view::npos; }
 bool is_zero(std::string_view text) noexcept { return text.find_first_not_of('0') == std::string_view::npos; }
 
 bool is_valid(std::string_view text) noexcept {
     if (text.size() < kLength || text[2] != '-' || text[kParentAt - 1] != '-' || text[kFlagsAt - 1] != '-')
         return false;
     const std::string_view version = text.substr(0, 2);
-    if (!is_hex(version) || version == "ff") return false;
+    if (!is_all_hex(version) || version == "ff") return false;
     if (version == "00" ? text.size() != kLength : text.size() > kLength && text[kLength] != '-') return false;
     const std::string_view trace = text.substr(kTraceAt, kTraceDigits), parent = text.substr(kParentAt, kParentDigits);
-    return is_hex(trace) && !is_zero(trace) && is_hex(parent) && !is_zero(parent) && is_hex(text.substr(kFlagsAt, 2));
+    return is_all_hex(trace) && !is_zero(trace) && is_all_hex(parent) && !is_zero(parent) &&
+           is_all_hex(text.substr(kFlagsAt, 2));
 }
 
 }  // namespace

@@ -21,9 +21,11 @@
 #include "sidecar/base/failpoint.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/measures.h"
+#include "sidecar/base/trouble.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/ingest/ingest_batch.h"
+#include "sidecar/ingest/left_behind.h"
 #include "sidecar/ingest/stream_reader.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 
@@ -36,7 +38,6 @@ using std::chrono::steady_clock;
 namespace {
 
 constexpr milliseconds kBlock{1000};
-constexpr milliseconds kCommandTimeout{3000};
 constexpr milliseconds kBackoffMin{100};
 constexpr milliseconds kBackoffMax{2000};
 
@@ -58,9 +59,9 @@ struct Ingest::Impl {
           options(std::move(options_in)),
           keys(all_shard_keys(options)),
           owned(options.owned),
-          link(options.link ? options.link : make_redis_link(executor, options.redis, kCommandTimeout)),
+          link(options.link ? options.link : make_redis_link(executor, options.redis, kIngestCommandTimeout)),
           server(options.link ? options.server : link->server_of(keys.front())),
-          read_redis(link->connect(server, kCommandTimeout)),
+          read_redis(link->connect(server, kIngestCommandTimeout)),
           reader(*read_redis),
           window({}, options.reply_bytes_max),
           count(read_count(0)),
@@ -82,7 +83,7 @@ struct Ingest::Impl {
     std::vector<std::int64_t> reading;  // epochs of the shards that the window asks, by shard
     // Whose epochs what was read, and what is acknowledged, belongs to; null: nothing is.
     OwnedPartsPtr taking, acknowledging;
-    steady_clock::time_point next_pending_look;
+    steady_clock::time_point next_pending_look, next_left_look;
     std::shared_ptr<RedisLink> link;
     std::string server;
     std::unique_ptr<RedisClient> read_redis;
@@ -120,6 +121,10 @@ struct Ingest::Impl {
             // The same entries are pending until they are acknowledged.
             if (from == ReadFrom::kPending && ack_running) {
                 co_await wait_for_ack();
+                continue;
+            }
+            if (from == ReadFrom::kNew && steady_clock::now() >= next_left_look) {
+                co_await look_for_left_behind();
                 continue;
             }
             // Nothing is waited for while there are more streams to ask.
@@ -172,6 +177,7 @@ struct Ingest::Impl {
         std::vector<std::int64_t> epochs = owned->is_valid() ? owned->shard_epochs : std::vector<std::int64_t>();
         if (epochs == reading) return false;
         reading = std::move(epochs);
+        next_left_look = {};
         std::vector<std::string> ours;
         for (std::size_t shard = 0; shard < reading.size(); shard++) {
             if (reading[shard] != 0) ours.push_back(keys[shard]);
@@ -277,6 +283,7 @@ struct Ingest::Impl {
     // Until it is committed, or ingest stops. Meanwhile nothing is read: what arrives waits in Redis.
     asio::awaitable<bool> persist(std::shared_ptr<const IngestBatch> batch) {
         int unexplained_failures = 0;
+        Trouble trouble;
         OwnedPartsPtr read_as = taking;
         while (!stopping) {
             OnInternal on_internal =
@@ -309,6 +316,8 @@ struct Ingest::Impl {
                 note_persisted(*batch);
                 counters.refused_since_ms = 0;
                 backoff = kBackoffMin;
+                if (const auto failures = trouble.end(); failures > 0)
+                    spdlog::info("ingest.persist_recovered failures={}", failures);
                 auto taken = std::chrono::duration_cast<milliseconds>(steady_clock::now() - began);
                 spdlog::info(
                     "ingest.batch entries={} new={} duplicates={} quarantined={} claimed={} queued={} shards={} "
@@ -319,8 +328,9 @@ struct Ingest::Impl {
             }
             counters.persist_errors++;
             unexplained_failures = done->error->code == ErrorCode::kInternal ? unexplained_failures + 1 : 0;
-            spdlog::error("ingest.persist_failed error={} entries={} retry_ms={}", log_value(done->error->message),
-                          batch->entries, backoff.count());
+            if (trouble.is_news(done->error->message))
+                spdlog::error("ingest.persist_failed error={} entries={} action=retry", log_value(done->error->message),
+                              batch->entries);
             bool is_lost = done->error->code == ErrorCode::kLeaseLost;
             if (is_lost) counters.refused_since_ms = 0;
             if (!is_lost && counters.refused_since_ms == 0) counters.refused_since_ms = steady_clock_ms();
@@ -377,6 +387,17 @@ struct Ingest::Impl {
             boost::system::error_code ignored;
             co_await ack_ended.async_wait(redirect_error(use_awaitable, ignored));
         }
+    }
+
+    // Between two reads: nothing that we were given is pending then, but for what a late reader has taken.
+    asio::awaitable<void> look_for_left_behind() {
+        next_left_look = steady_clock::now() + options.left_behind_interval;
+        co_await wait_for_ack();
+        std::vector<std::string> ours;
+        for (std::size_t shard = 0; shard < reading.size(); shard++) {
+            if (reading[shard] != 0) ours.push_back(keys[shard]);
+        }
+        if (!stopping && !ours.empty()) co_await read_again_what_is_left_behind(link, std::move(ours));
     }
 
     // At id 0, so that nothing published before is passed over. A group that exists stays as it is.

@@ -19,6 +19,8 @@
 
 namespace headgate {
 
+constexpr std::chrono::milliseconds kIngestCommandTimeout{3000};  // of Redis
+
 struct IngestOptions {
     RedisAddress redis;
     // Where acknowledgements go, when it is shared with other readers, and the server of it that is read from.
@@ -36,6 +38,8 @@ struct IngestOptions {
     // How often pending entries are looked for besides: a late reader, stopped before its command went out, may have
     // been given some that it must not persist any more.
     std::chrono::milliseconds pending_interval{5000};
+    // How often entries are looked for that nobody would read again, besides when a shard is taken up (left_behind.h).
+    std::chrono::milliseconds left_behind_interval{60'000};
     // Called when the store refused a batch because a shard is no longer ours.
     std::function<void()> on_lease_lost;
 };

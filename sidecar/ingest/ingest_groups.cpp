@@ -16,8 +16,8 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <list>
 
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/ingest/stream_groups.h"
-#include "sidecar/io/wall_clock.h"
 
 namespace headgate {
 namespace asio = boost::asio;
@@ -25,7 +25,6 @@ using std::chrono::milliseconds;
 
 namespace {
 
-constexpr milliseconds kCommandTimeout{3000};
 constexpr milliseconds kPlanInterval{1000};  // also when nothing is heard: some shard may have nobody to read it
 
 struct Group {
@@ -59,7 +58,7 @@ struct IngestGroups::Impl : std::enable_shared_from_this<Impl> {
           matcher(matcher_in),
           sink(sink_in),
           options(std::move(options_in)),
-          link(make_redis_link(executor, options.redis, kCommandTimeout)),
+          link(make_redis_link(executor, options.redis, kIngestCommandTimeout)),
           catch_up(std::make_shared<CatchUp>(executor, link, options.key_prefix, options.shards, options.owned)),
           changed(executor) {}
 

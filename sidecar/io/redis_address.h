@@ -15,6 +15,8 @@ namespace headgate {
 class OwnServers;  // base/own_servers.h
 class RedisTls;    // redis_tls.h
 
+constexpr int kRedisPortDefault = 6379;
+
 struct RedisAddress {
     std::string host;  // empty for a unix socket
     std::string port;

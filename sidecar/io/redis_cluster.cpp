@@ -25,14 +25,13 @@ using std::chrono::steady_clock;
 
 namespace {
 
-constexpr int kPortDefault = 6379;
 constexpr milliseconds kRetryPause{50};
 constexpr milliseconds kMapInterval{100};  // the map is read no more often
 constexpr milliseconds kMapTimeout{500};
 constexpr int kRoundsMax = 64;
 
 redis::HostPort server_named(const std::string& server) {
-    return parse_redis_server(server, kPortDefault).value_or(redis::HostPort{});
+    return parse_redis_server(server, kRedisPortDefault).value_or(redis::HostPort{});
 }
 
 // The error that says where else, or that it is too early; else empty.

@@ -10,7 +10,6 @@ namespace headgate {
 namespace {
 
 constexpr int kDatabaseMax = 16'383;
-constexpr int kPortDefault = 6379;
 constexpr std::size_t kServersMax = 32;
 
 // The message never repeats the URL: it may hold a password.
@@ -81,7 +80,7 @@ Result<RedisAddress> parse_tcp(std::string_view rest) {
     for (bool is_last = false; !is_last;) {
         std::size_t comma = rest.find(',');
         is_last = comma == std::string_view::npos;
-        auto server = parse_redis_server(rest.substr(0, comma), kPortDefault);
+        auto server = parse_redis_server(rest.substr(0, comma), kRedisPortDefault);
         if (!server) return bad_url("each server is host, host:port or [address]:port");
         if (address.host.empty()) {
             address.host = server->host;

@@ -133,7 +133,7 @@ std::vector<ClaimedDelivery> PostgresStore::claim(const PgArray& ids, TimeMs now
     rows.rewind();
     while (rows.step()) {
         const auto& event = events[rows.text(2)];
-        if (!event) throw_pg_not_found("event", rows.view(2));
+        if (!event) throw_not_found("event", rows.view(2));
         claimed.push_back({.delivery_id = rows.text(0),
                            .webhook_id = rows.text(1),
                            .event = event,

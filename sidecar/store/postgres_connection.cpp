@@ -7,7 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
+#include <system_error>
 
 namespace headgate {
 namespace {
@@ -32,6 +32,7 @@ constexpr Setting kConnectDefaults[] = {
 
 // - A transaction whose owner stands still (SIGSTOP) must not hold its locks for longer than a lease.
 // - A commit is on disk before it is acknowledged, whatever the server's default is.
+// - Whether it may be written is for the server to say: an operator who makes it read-only means us as well.
 // - Plans are made while tables are small and used when they are large: an index wherever there is one, and no JIT,
 // which
 //   costs more than any of our statements.
@@ -40,10 +41,11 @@ constexpr const char* kSessionSettings =
     " set_config('idle_in_transaction_session_timeout', '5000', false), set_config('jit', 'off', false),"
     " set_config('enable_seqscan', 'off', false), set_config('standard_conforming_strings', 'on', false),"
     " set_config('default_transaction_isolation', 'read committed', false),"
-    " set_config('default_transaction_read_only', $1, false),"
+    " CASE WHEN $1 = 1 THEN set_config('default_transaction_read_only', 'on', false) END,"
     " CASE WHEN current_setting('synchronous_commit') = 'off' THEN set_config('synchronous_commit', 'on', false) END,"
     " current_setting('server_encoding'), current_setting('server_version_num')";
 constexpr int kServerEncodingColumn = 9;
+constexpr std::string_view kReadOnlyTransaction = "25006";
 
 std::string field_of(const PGresult* result, int field) {
     const char* text = PQresultErrorField(result, field);
@@ -171,18 +173,26 @@ void PgConnection::ensure() {
         forget();
     }
     if (Clock::now() < connect_not_before_) {
-        throw PgError({ErrorCode::kUnavailable, "PostgreSQL: not connected; the next try follows shortly"});
+        throw PgError({ErrorCode::kUnavailable, connect_error_});
     }
     try {
         connect();
         set_up_session();
         pause_ = std::chrono::milliseconds(0);
+    } catch (const PgError& failure) {
+        back_off(failure.error.message);
+        throw;
     } catch (...) {
-        pause_ = std::clamp(pause_ * 2, kPauseMin, kPauseMax);
-        connect_not_before_ = Clock::now() + pause_;
-        forget();
+        back_off("PostgreSQL: not connected");
         throw;
     }
+}
+
+void PgConnection::back_off(std::string why) noexcept {
+    pause_ = std::clamp(pause_ * 2, kPauseMin, kPauseMax);
+    connect_not_before_ = Clock::now() + pause_;
+    connect_error_ = std::move(why);
+    forget();
 }
 
 void PgConnection::connect() {
@@ -228,7 +238,7 @@ void PgConnection::tell_server() const {
 }
 
 void PgConnection::set_up_session() {
-    PgResult row = query(kSessionSettings, std::string_view(target_.read_only ? "on" : "off"));
+    PgResult row = query(kSessionSettings, target_.read_only ? 1 : 0);
     if (!row.step() || row.view(kServerEncodingColumn) != "UTF8") {
         throw PgError({ErrorCode::kInvalidArgument,
                        "the PostgreSQL database's encoding is not UTF8: create it with ENCODING 'UTF8'"});
@@ -267,7 +277,7 @@ void PgConnection::wait_for_input(Clock::time_point deadline) {
         if (left <= 0) lose("no answer in time");
         pollfd ready{PQsocket(handle_.get()), static_cast<short>(unsent > 0 ? POLLIN | POLLOUT : POLLIN), 0};
         int count = ::poll(&ready, 1, static_cast<int>(std::min<std::int64_t>(left, 1'000'000)));
-        if (count < 0 && errno != EINTR) lose(std::string("poll: ") + std::strerror(errno));
+        if (count < 0 && errno != EINTR) lose("poll: " + std::generic_category().message(errno));
         if (count > 0 && (ready.revents & ~POLLOUT) != 0) return;
     }
 }
@@ -320,7 +330,10 @@ void PgConnection::flush() {
         forget();
         throw PgError({ErrorCode::kUnavailable, std::move(why)}, failure ? failure->sqlstate : "");
     }
-    if (failure) throw PgError(std::move(*failure));
+    if (!failure) return;
+    // The server has become a standby, or somebody has made it read-only: another of the URL's may be the one to ask.
+    if (failure->sqlstate == kReadOnlyTransaction && !target_.read_only) forget();
+    throw PgError(std::move(*failure));
 }
 
 void PgConnection::execute_script(std::string_view sql) {

@@ -11,7 +11,6 @@
 
 #include <chrono>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,13 +23,13 @@
 #include "common/result.h"
 #include "sidecar/base/own_servers.h"
 #include "sidecar/store/postgres_params.h"
+#include "sidecar/store/store_failure.h"
 
 namespace headgate {
 
-struct PgError : std::exception {
-    explicit PgError(Error cause, std::string state = {}) : error(std::move(cause)), sqlstate(std::move(state)) {}
-    const char* what() const noexcept override { return error.message.c_str(); }
-    Error error;
+struct PgError : StoreFailure {
+    explicit PgError(Error cause, std::string state = {})
+        : StoreFailure(std::move(cause)), sqlstate(std::move(state)) {}
     std::string sqlstate;  // empty: not from the server
 };
 
@@ -120,6 +119,8 @@ class PgConnection {
 
     [[nodiscard]] bool in_transaction() const noexcept;
     [[nodiscard]] bool is_connected() const noexcept { return handle_ != nullptr; }
+    // The next ensure() connects anew: a server of the URL that takes writes, where this one does not.
+    void disconnect() noexcept { forget(); }
     // Ends the open transaction, if need be with the connection. What is queued is forgotten.
     void roll_back() noexcept;
     [[nodiscard]] int server_pid() const noexcept { return handle_ == nullptr ? 0 : PQbackendPID(handle_.get()); }
@@ -139,6 +140,7 @@ class PgConnection {
 
     std::size_t queue(const char* sql, const PgParams& params);
     void connect();
+    void back_off(std::string why) noexcept;  // after a failed try to connect
     void tell_server() const;
     void set_up_session();
     void wait_for_input(Clock::time_point deadline);
@@ -156,6 +158,7 @@ class PgConnection {
     std::size_t tickets_ = 0;  // given since the last flush
     Clock::time_point connect_not_before_{};
     std::chrono::milliseconds pause_{0};
+    std::string connect_error_;  // of the last try
 };
 
 }  // namespace headgate

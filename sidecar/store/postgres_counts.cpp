@@ -1,5 +1,5 @@
 // What operators are told about the store: how many deliveries are not finished, counted over the partial indexes of
-// those (what succeeded, and is most of the table, is never looked at); and who owns which shard.
+// those (what succeeded, and is most of the table, is never looked at).
 #include "sidecar/store/postgres_store.h"
 
 namespace headgate {
@@ -21,16 +21,6 @@ Result<Store::DeliveryCounts> PostgresStore::delivery_counts(TimeMs now) {
         counts.blocked = row.number(3);
         counts.dead = row.number(4);
         return counts;
-    });
-}
-
-Result<std::vector<Store::ShardLease>> PostgresStore::shard_leases() {
-    return guarded([&] {
-        std::vector<ShardLease> leases;
-        auto rows = db_.query("SELECT part, owner, epoch, until FROM leases WHERE kind = 'shard' ORDER BY part");
-        while (rows.step())
-            leases.push_back({static_cast<int>(rows.number(0)), rows.text(1), rows.number(2), rows.number(3)});
-        return leases;
     });
 }
 

@@ -1,43 +1,11 @@
-// Deliveries as they are read: by event, by id, in lists, with their attempts; and why an event has none.
+// Deliveries as they are read: by id, in lists, with their attempts.
 #include "sidecar/store/postgres_store.h"
 
-#define HEADGATE_DELIVERY_COLUMNS \
-    "id, webhook_id, event_id, state, status, kind, ordering_key, attempts, due_at, created_at, updated_at"
-
 namespace headgate {
-namespace {
-
-Delivery read_delivery(const PgResult& row) {
-    return {.id = row.text(0),
-            .webhook_id = row.text(1),
-            .event_id = row.text(2),
-            .state = row.text(3),
-            .status = row.text(4),
-            .kind = row.text(5),
-            .ordering_key = row.text(6),
-            .attempts = static_cast<int>(row.number(7)),
-            .due_at = row.number(8),
-            .created_at = row.number(9),
-            .updated_at = row.number(10)};
-}
-
-}  // namespace
-
-Result<std::vector<Delivery>> PostgresStore::deliveries_of_event(std::string_view org, std::string_view event_id) {
-    return guarded([&] {
-        std::vector<Delivery> deliveries;
-        auto rows = db_.query("SELECT " HEADGATE_DELIVERY_COLUMNS
-                              " FROM deliveries WHERE event_id = $1 AND organization_id = $2 ORDER BY id",
-                              event_id, org);
-        while (rows.step()) deliveries.push_back(read_delivery(rows));
-        return deliveries;
-    });
-}
-
 Delivery PostgresStore::delivery_row(std::string_view org, std::string_view id) {
     auto row = db_.query("SELECT " HEADGATE_DELIVERY_COLUMNS " FROM deliveries WHERE id = $1 AND organization_id = $2",
                          id, org);
-    if (!row.step()) throw_pg_not_found("delivery", id);
+    if (!row.step()) throw_not_found("delivery", id);
     return read_delivery(row);
 }
 
@@ -83,18 +51,6 @@ Result<std::vector<AttemptRecord>> PostgresStore::attempts_of_delivery(std::stri
             attempts.push_back(read_attempt(rows, delivery.id, delivery.webhook_id, org));
         }
         return attempts;
-    });
-}
-
-Result<std::vector<LedgerEntry>> PostgresStore::ledger_of_event(std::string_view org, std::string_view event_id) {
-    return guarded([&] {
-        std::vector<LedgerEntry> entries;
-        auto rows = db_.query(
-            "SELECT event_id, webhook_id, reason, created_at FROM ledger WHERE event_id = $1 AND organization_id = $2"
-            " ORDER BY webhook_id",
-            event_id, org);
-        while (rows.step()) entries.push_back({rows.text(0), rows.text(1), rows.text(2), rows.number(3)});
-        return entries;
     });
 }
 

@@ -1,40 +1,8 @@
-// Events as their organization reads them: one, lists, the inbox, the acknowledgement.
+// Lists of an organization's events.
 #include "sidecar/store/event_page.h"
 #include "sidecar/store/postgres_store.h"
 
 namespace headgate {
-namespace {
-
-constexpr const char* kSelectEvent =
-    "SELECT " HEADGATE_EVENT_COLUMNS " FROM events WHERE id = $1 AND organization_id = $2";
-
-}  // namespace
-
-Result<std::vector<Event>> PostgresStore::inbox(std::string_view org, const InboxQuery& query) {
-    return guarded([&] {
-        constexpr const char* kNewest = "SELECT " HEADGATE_EVENT_COLUMNS
-                                        " FROM events WHERE organization_id = $1 AND status = 'pending' ORDER BY "
-                                        "created_at DESC, seq DESC LIMIT $2";
-        constexpr const char* kOldest =
-            "SELECT " HEADGATE_EVENT_COLUMNS
-            " FROM events WHERE organization_id = $1 AND status = 'pending' ORDER BY seq LIMIT $2";
-        std::vector<Event> events;
-        auto rows = db_.query(query.ascending ? kOldest : kNewest, org, query.limit);
-        while (rows.step()) events.push_back(read_event(rows));
-        return events;
-    });
-}
-
-Event PostgresStore::event_row(std::string_view org, std::string_view id) {
-    auto row = db_.query(kSelectEvent, id, org);
-    if (!row.step()) throw_pg_not_found("event", id);
-    return read_event(row);
-}
-
-Result<Event> PostgresStore::get_event(std::string_view org, std::string_view id) {
-    return guarded([&] { return event_row(org, id); });
-}
-
 Result<EventPage> PostgresStore::list_events(std::string_view org, const EventQuery& query) {
     const auto start = event_page_start(query);
     if (!start) return tl::unexpected<Error>(start.error());
@@ -58,16 +26,6 @@ Result<EventPage> PostgresStore::list_events(std::string_view org, const EventQu
             }
         }
         return page;
-    });
-}
-
-Result<Event> PostgresStore::ack_event(std::string_view org, std::string_view id, TimeMs now) {
-    return write([&] {
-        db_.execute(
-            "UPDATE events SET status = 'delivered', updated_at = $1 WHERE id = $2 AND organization_id = $3"
-            " AND status = 'pending'",
-            now, id, org);
-        return event_row(org, id);
     });
 }
 

@@ -60,22 +60,6 @@ void PgRollups::send(PgConnection& db) {
     changes_.clear();
 }
 
-Result<std::vector<Rollup>> PostgresStore::rollups(std::string_view org, std::string_view webhook_id, TimeMs since,
-                                                   TimeMs until) {
-    return guarded([&] {
-        if (!db_.query("SELECT 1 FROM webhooks WHERE id = $1 AND organization_id = $2", webhook_id, org).step()) {
-            throw_pg_not_found("webhook", webhook_id);
-        }
-        std::vector<Rollup> rollups;
-        auto rows = db_.query(
-            "SELECT " HEADGATE_ROLLUP_COLUMNS
-            " FROM rollups WHERE webhook_id = $1 AND hour_at >= $2 AND hour_at < $3 ORDER BY hour_at, event_type",
-            webhook_id, since, until);
-        while (rows.step()) rollups.push_back(read_rollup(rows));
-        return rollups;
-    });
-}
-
 // ---- ordering -------------------------------------------------------------------------------
 
 // A number for pg_advisory_xact_lock. Two keys that share one wait for each other, and nothing else.

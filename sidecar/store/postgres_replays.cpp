@@ -30,15 +30,6 @@ bool is_missed(const Replay& replay, const PgResult& row) {
 }  // namespace
 
 std::int64_t PostgresStore::count_missed(const Replay& replay, const Wants& wants, std::int64_t seq_max) {
-    if (replay.which != "missing" && replay.which != "failed" && replay.which != "all") {
-        throw PgError(
-            {ErrorCode::kInvalidArgument, "a replay is of missing, failed or all, not of \"" + replay.which + "\""});
-    }
-    if (!db_.query("SELECT 1 FROM webhooks WHERE id = $1 AND organization_id = $2 AND deleted_at IS NULL",
-                   replay.webhook_id, replay.org)
-             .step()) {
-        throw_pg_not_found("webhook", replay.webhook_id);
-    }
     std::int64_t total = 0;
     TimeMs cursor_at = replay.since;
     std::int64_t cursor_seq = 0;
@@ -52,84 +43,6 @@ std::int64_t PostgresStore::count_missed(const Replay& replay, const Wants& want
         }
         if (static_cast<std::size_t>(rows.rows()) < kSeenMax) return total;
     }
-}
-
-std::int64_t PostgresStore::newest_seq(std::string_view org) {
-    auto row = db_.query("SELECT seq FROM organizations WHERE id = $1", org);
-    return row.step() ? row.number(0) : 0;
-}
-
-Result<std::int64_t> PostgresStore::count_replay(const Replay& replay, const Wants& wants) {
-    return read([&] { return count_missed(replay, wants, newest_seq(replay.org)); });
-}
-
-Result<Replay> PostgresStore::create_replay(const Replay& replay, const Wants& wants) {
-    // Counted as of one state. What is persisted later is not part of the replay: it is delivered by itself.
-    std::int64_t seq_max = 0;
-    auto total = read([&] {
-        seq_max = newest_seq(replay.org);
-        return count_missed(replay, wants, seq_max);
-    });
-    if (!total) return tl::unexpected<Error>(total.error());
-    return write([&] {
-        db_.execute(
-            "INSERT INTO replays (id, organization_id, webhook_id, since_at, until_at, which, total, seq_max,"
-            " cursor_at, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            replay.id, replay.org, replay.webhook_id, replay.since, replay.until, replay.which, *total, seq_max,
-            replay.since, replay.created_at, replay.updated_at);
-        return replay_row(replay.org, replay.id);
-    });
-}
-
-// ---- reading and steering -------------------------------------------------------------------
-
-Replay PostgresStore::replay_row(std::string_view org, std::string_view id) {
-    auto row =
-        db_.query("SELECT " HEADGATE_REPLAY_COLUMNS " FROM replays WHERE id = $1 AND organization_id = $2", id, org);
-    if (!row.step()) throw_pg_not_found("replay", id);
-    return read_replay(row);
-}
-
-Result<Replay> PostgresStore::get_replay(std::string_view org, std::string_view id) {
-    return guarded([&] { return replay_row(org, id); });
-}
-
-Result<std::vector<Replay>> PostgresStore::list_replays(std::string_view org, std::string_view webhook_id) {
-    return guarded([&] {
-        std::vector<Replay> replays;
-        auto rows = db_.query("SELECT " HEADGATE_REPLAY_COLUMNS
-                              " FROM replays WHERE webhook_id = $1 AND organization_id = $2 ORDER BY id DESC",
-                              webhook_id, org);
-        while (rows.step()) replays.push_back(read_replay(rows));
-        return replays;
-    });
-}
-
-Result<std::vector<Replay>> PostgresStore::running_replays() {
-    return guarded([&] {
-        std::vector<Replay> replays;
-        auto rows = db_.query("SELECT " HEADGATE_REPLAY_COLUMNS " FROM replays WHERE state = 'running' ORDER BY id");
-        while (rows.step()) replays.push_back(read_replay(rows));
-        return replays;
-    });
-}
-
-Result<Replay> PostgresStore::set_replay_state(std::string_view org, std::string_view id, std::string_view state,
-                                               TimeMs now) {
-    return write([&] {
-        if (state != "running" && state != "paused" && state != "cancelled") {
-            throw PgError({ErrorCode::kInvalidArgument,
-                           "a replay can be running, paused or cancelled, not \"" + std::string(state) + "\""});
-        }
-        db_.send("SELECT id FROM replays WHERE id = $1 AND organization_id = $2 FOR UPDATE", id, org);
-        Replay before = replay_row(org, id);
-        if (before.state == state) return before;
-        if (before.state == "done" || before.state == "cancelled") {
-            throw_pg_conflict("replay " + before.id + " is " + before.state);
-        }
-        db_.send("UPDATE replays SET state = $1, updated_at = $2 WHERE id = $3", state, now, id);
-        return replay_row(org, id);
-    });
 }
 
 // ---- going on -------------------------------------------------------------------------------

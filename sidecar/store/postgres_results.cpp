@@ -394,7 +394,7 @@ Result<std::size_t> PostgresStore::recover_in_flight(std::span<const int> lanes,
         std::vector<bool> held = held_lanes(db_.take(lane_rows), lane_epochs);
         for (int lane : sorted) {
             if (static_cast<std::size_t>(lane) >= held.size() || !held[static_cast<std::size_t>(lane)]) {
-                throw PgError({ErrorCode::kLeaseLost, "the lease of lane " + std::to_string(lane) + " is not held"});
+                throw_lane_lost(lane);
             }
         }
         std::vector<AttemptRecord> interrupted;

@@ -11,7 +11,7 @@
 namespace headgate {
 namespace {
 
-constexpr TimeMs kHourMs = 3'600'000;
+constexpr TimeMs kRollupMs = 3'600'000;
 
 }  // namespace
 
@@ -94,7 +94,7 @@ std::size_t PostgresStore::purge_rest(const PurgeRequest& request) {
     purge(
         "DELETE FROM rollups WHERE (webhook_id, hour_at, event_type) IN (SELECT webhook_id, hour_at, event_type"
         " FROM rollups WHERE hour_at < $1 LIMIT $2)",
-        request.events_before - kHourMs, request.batch_max);
+        request.events_before - kRollupMs, request.batch_max);
     purge(
         "DELETE FROM quarantine WHERE (shard, stream_id) IN (SELECT shard, stream_id FROM quarantine"
         " WHERE created_at < $1 ORDER BY created_at LIMIT $2)",

@@ -1,9 +1,8 @@
 // Opening, migrations and counters; see postgres_store.h.
 #include "sidecar/store/postgres_store.h"
 
-#include <chrono>
-
 #include "common/hmac.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/store/migrations.h"
 #include "sidecar/store/open_store.h"
 
@@ -12,11 +11,6 @@ namespace {
 
 // Two programs that start together migrate one after the other. The number is ours alone: "headgate" as bytes.
 constexpr const char* kLockMigrations = "SELECT pg_advisory_xact_lock(7522537965574647653)";
-
-TimeMs wall_clock_ms() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-        .count();
-}
 
 }  // namespace
 
@@ -31,19 +25,6 @@ Result<std::unique_ptr<Store>> open_postgres_store(const StoreOptions& options) 
     auto key_fits = store->check_master_key();
     if (!key_fits) return tl::unexpected<Error>(store->final_error(key_fits.error()));
     return std::unique_ptr<Store>(std::move(store));
-}
-
-std::string PostgresStore::seal(std::string_view plain, const std::string& place) {
-    note_master_key();
-    auto sealed = secrets_.seal(plain, place);
-    if (!sealed) throw PgError(sealed.error());
-    return std::move(*sealed);
-}
-
-std::string PostgresStore::open(std::string_view sealed, const std::string& place) {
-    auto plain = secrets_.open(sealed, place);
-    if (!plain) throw PgError({ErrorCode::kCorrupt, place + ": " + plain.error().message});
-    return std::move(*plain);
 }
 
 // Waiting for a server that is away makes sense, for one that refuses us does not.
@@ -153,8 +134,9 @@ Result<void> PostgresStore::ping() {
         return row.number(0) != 0;
     });
     if (!is_read_only) return tl::unexpected<Error>(is_read_only.error());
-    if (*is_read_only) return fail(ErrorCode::kUnavailable, "store: PostgreSQL takes no writes");
-    return {};
+    if (!*is_read_only) return {};
+    db_.disconnect();
+    return fail(ErrorCode::kUnavailable, "store: PostgreSQL takes no writes");
 }
 
 }  // namespace headgate

@@ -2,8 +2,8 @@
 //
 // One class, split by topic: postgres_store.cpp (opening, migrations, counters), postgres_partitions.cpp,
 // postgres_leases.cpp, postgres_ingest.cpp (persist), postgres_claims.cpp, postgres_results.cpp,
-// postgres_deliveries.cpp (reading, by hand), postgres_replays.cpp, postgres_retention.cpp, postgres_orgs_keys.cpp,
-// postgres_webhooks.cpp, postgres_webhook_changes.cpp, postgres_inbox.cpp.
+// postgres_deliveries.cpp (reading, by hand), postgres_replays.cpp, postgres_retention.cpp, postgres_inbox.cpp,
+// postgres_shared.cpp (what sql_store.h has for both engines: organizations, keys, webhooks, much that is read).
 //
 // Locks are taken in one order, so that transactions never wait for each other in a ring: lease rows, organizations (by
 // id), webhooks (by id), ordering keys (advisory, by number), deliveries. Lease rows are locked FOR KEY SHARE, which
@@ -22,13 +22,14 @@
 #include "sidecar/store/reseal.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
+#include "sidecar/store/sql_store.h"
 #include "sidecar/store/store.h"
 
 namespace headgate {
 
-class PostgresStore final : public Store {
+class PostgresStore final : public SqlStore<PostgresStore> {
  public:
-    PostgresStore(PgTarget target, SecretBox secrets) : secrets_(std::move(secrets)), db_(std::move(target)) {}
+    PostgresStore(PgTarget target, SecretBox secrets) : SqlStore(std::move(secrets)), db_(std::move(target)) {}
 
     // Connects. kInvalidArgument when the store's secrets were sealed under a master key that was not given.
     Result<void> check_master_key();
@@ -39,7 +40,6 @@ class PostgresStore final : public Store {
     Result<int> schema_version() override;
     Result<std::vector<MigrationRow>> migrations() override;
     Result<LeaseView> renew_leases(const LeaseRound& round) override;
-    Result<std::vector<ShardLease>> shard_leases() override;
 
     Result<PersistOutcome> persist(const PersistBatch& batch, SubscriptionMatcher& matcher) override;
 
@@ -47,25 +47,14 @@ class PostgresStore final : public Store {
     Result<std::optional<TimeMs>> next_due_at(Epochs lane_epochs) override;
     Result<RecordOutcome> record_attempts(std::span<const AttemptRecord> attempts, Epochs lane_epochs) override;
     Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) override;
-    Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now, TimeMs overdue_ms,
-                                       TimeMs spread_ms) override;
-    Result<Target> delivery_target(std::string_view webhook_id) override;
+    Result<void> spread_overdue(OverdueSpread& spread) override;
     Result<std::optional<TimeMs>> oldest_due_at(TimeMs now, Epochs lane_epochs,
                                                 std::span<const std::string> held_back) override;
     Result<DeliveryCounts> delivery_counts(TimeMs now) override;
-    Result<std::vector<Delivery>> deliveries_of_event(std::string_view org, std::string_view event_id) override;
     Result<Delivery> get_delivery(std::string_view org, std::string_view id) override;
     Result<std::vector<Delivery>> list_deliveries(std::string_view org, const DeliveryQuery& query) override;
     Result<Delivery> retry_delivery(std::string_view org, std::string_view id, TimeMs now) override;
     Result<Delivery> cancel_delivery(std::string_view org, std::string_view id, TimeMs now) override;
-    Result<std::vector<LedgerEntry>> ledger_of_event(std::string_view org, std::string_view event_id) override;
-    Result<std::int64_t> count_replay(const Replay& replay, const Wants& wants) override;
-    Result<Replay> create_replay(const Replay& replay, const Wants& wants) override;
-    Result<Replay> get_replay(std::string_view org, std::string_view id) override;
-    Result<std::vector<Replay>> list_replays(std::string_view org, std::string_view webhook_id) override;
-    Result<Replay> set_replay_state(std::string_view org, std::string_view id, std::string_view state,
-                                    TimeMs now) override;
-    Result<std::vector<Replay>> running_replays() override;
     Result<std::size_t> advance_replay(std::string_view id, const Wants& wants, std::size_t queued_max,
                                        TimeMs now) override;
     Result<std::size_t> relay_system_events(SubscriptionMatcher& matcher, std::size_t max, TimeMs now) override;
@@ -73,41 +62,8 @@ class PostgresStore final : public Store {
     Result<std::vector<AttemptRecord>> attempts_of_delivery(std::string_view org,
                                                             std::string_view delivery_id) override;
 
-    Result<void> create_org(const Organization& org) override;
-    Result<std::vector<Organization>> list_orgs() override;
-    Result<Organization> get_org(std::string_view id) override;
-    Result<void> update_org(const Organization& org) override;
-
-    Result<void> create_key(const ApiKey& key) override;
-    Result<std::vector<ApiKey>> list_keys(std::string_view org) override;
-    Result<ApiKey> get_key(std::string_view org, std::string_view id) override;
-    Result<ApiKey> find_key_by_hash(std::string_view key_hash) override;
-    Result<void> revoke_key(std::string_view org, std::string_view id, TimeMs now) override;
     Result<void> carry_usage(std::span<const KeyUsage> usage, Epochs shard_epochs) override;
-
-    Result<std::vector<ProjectionEntry>> pending_projections(std::size_t max) override;
-    Result<void> finish_projections(std::int64_t up_to_id) override;
-    Result<ApiKey> get_key_any_org(std::string_view id) override;
-    Result<std::vector<ApiKey>> keys_after(std::string_view id, std::size_t max) override;
-    Result<std::vector<ProjectionEntry>> revocations(TimeMs now) override;
-
-    Result<void> create_webhook(const Webhook& webhook) override;
-    Result<WebhookList> list_webhooks(std::string_view org, const WebhookFilter& filter) override;
-    Result<Webhook> get_webhook(std::string_view org, std::string_view id) override;
-    Result<DeliveryStats> webhook_stats(std::string_view org, std::string_view id) override;
-    Result<Webhook> update_webhook(const Webhook& webhook, std::optional<std::int64_t> expected_version) override;
-    Result<Webhook> set_webhook_active(std::string_view org, std::string_view id, bool is_active,
-                                       std::string_view reason, TimeMs now) override;
-    Result<void> add_webhook_secret(std::string_view org, std::string_view id, const WebhookSecret& secret,
-                                    TimeMs others_expire_at) override;
-    Result<std::vector<Rollup>> rollups(std::string_view org, std::string_view webhook_id, TimeMs since,
-                                        TimeMs until) override;
-    Result<void> delete_webhook(std::string_view org, std::string_view id, TimeMs now) override;
-
-    Result<std::vector<Event>> inbox(std::string_view org, const InboxQuery& query) override;
     Result<EventPage> list_events(std::string_view org, const EventQuery& query) override;
-    Result<Event> ack_event(std::string_view org, std::string_view id, TimeMs now) override;
-    Result<Event> get_event(std::string_view org, std::string_view id) override;
 
     Result<std::vector<SealedUnder>> sealed_under() override;
     Result<ResealStep> reseal(std::string_view after, std::size_t rows_max) override;
@@ -127,7 +83,7 @@ class PostgresStore final : public Store {
             } else {
                 return work();
             }
-        } catch (PgError& failure) {
+        } catch (StoreFailure& failure) {
             return tl::unexpected<Error>(std::move(failure.error));
         } catch (const std::bad_alloc&) {
             return fail(ErrorCode::kUnavailable, "store: out of memory");
@@ -168,12 +124,11 @@ class PostgresStore final : public Store {
     }
 
     int apply_migrations();
-    [[nodiscard]] std::string seal(std::string_view plain, const std::string& place);
     // Writes down that something is sealed under the current key: without it the store is not opened any more.
     void note_master_key();
+    // What of a change of the organization the edge has to know.
     void project_org(const Organization& before, const Organization& after);
     SealedCounts sealed_counts();
-    [[nodiscard]] std::string open(std::string_view sealed, const std::string& place);
 
     // Locks the lease rows, in order of part, and compares. A shard that is not held at its epoch throws kLeaseLost; of
     // the lanes those that are held come back, true by part. Two halves each: what is queued, and what the answer
@@ -184,23 +139,19 @@ class PostgresStore final : public Store {
     static std::vector<bool> held_lanes(PgResult rows, Epochs epochs);
     std::vector<bool> held_lanes_now(const std::vector<int>& sorted_lanes, Epochs epochs);  // both halves
 
-    // Secrets are opened on request only: matching and lists do without them.
-    enum class WithSecrets : bool { kNo, kYes };
-    Webhook read_webhook(const PgResult& row, WithSecrets with_secrets);
-    Webhook webhook_row(std::string_view org, std::string_view id);  // with its secrets; throws kNotFound
-    std::string sealed_headers(const Webhook& webhook);
-    std::string sealed_seed(const Webhook& webhook);
-    void insert_secret(std::string_view webhook_id, const WebhookSecret& secret);
     Delivery delivery_row(std::string_view org, std::string_view id);  // throws kNotFound
-    Event event_row(std::string_view org, std::string_view id);        // throws kNotFound
     // Webhooks of our lanes that have waiting deliveries and may send them, with when the first is due: the oldest
     // first.
     std::vector<std::pair<std::string, TimeMs>> waiting_webhooks(Epochs lane_epochs);
     std::vector<ClaimedDelivery> claim(const PgArray& ids, TimeMs now);
-    void write_active(std::string_view id, bool is_active, std::string_view reason);
-    void raise_generation(std::string_view org, TimeMs now);
+    // What SqlStore asks for.
+    static const char* const kWebhookPage;
+    static const char* const kWebhookTotal;
     void lock_org(std::string_view org);  // against persists and other changes of its subscriptions
-    void order_projections();             // before a row is added: their order of ids is that of commits
+    void order_projections();
+    void cancel_deliveries(std::string_view webhook, TimeMs now);
+    std::int64_t count_missed(const Replay& replay, const Wants& wants, std::int64_t seq_max);
+    void lock_replay(std::string_view org, std::string_view id);
     // Locks (webhook, ordering key) against other changes of their order; the answer has those that have a head.
     std::size_t send_heads(const std::vector<std::pair<std::string_view, std::string_view>>& keys);
 
@@ -223,9 +174,6 @@ class PostgresStore final : public Store {
     void uncount_dead(const ByHand& row);
     void set_by_hand(const Delivery& delivery, std::string_view state, std::string_view status, TimeMs due_at,
                      TimeMs now);
-    Replay replay_row(std::string_view org, std::string_view id);  // throws kNotFound
-    std::int64_t newest_seq(std::string_view org);
-    std::int64_t count_missed(const Replay& replay, const Wants& wants, std::int64_t seq_max);
     struct ReplayStep {
         std::size_t made = 0, seen = 0;
         bool is_over = false;  // ended, paused or full
@@ -252,7 +200,10 @@ class PostgresStore final : public Store {
         int lane = 0;
         std::int64_t epoch = 0;
     };
-    Result<std::size_t> mend_times_ahead(const std::vector<int>& lanes, Epochs lane_epochs, TimeMs now);
+    Result<void> look_for_overdue(OverdueSpread& spread);
+    Result<void> count_overdue(OverdueSpread& spread);
+    Result<void> spread_part(OverdueSpread& spread);
+    Result<void> mend_part(OverdueSpread& spread);
     void release_doubtful(Epochs lane_epochs);
     void doubt(std::vector<Doubtful> claimed);
 
@@ -261,19 +212,18 @@ class PostgresStore final : public Store {
     // Partitions by range of id: of this week and the next ones.
     void make_partitions(TimeMs now);
 
-    SecretBox secrets_;
     PgConnection db_;
     std::vector<Doubtful> doubtful_;
 
+    friend class SqlStore<PostgresStore>;
     friend class PostgresPersist;
     friend class PostgresResults;
 };
 
-[[noreturn]] inline void throw_pg_conflict(std::string message) {
-    throw PgError({ErrorCode::kConflict, std::move(message)});
-}
-[[noreturn]] inline void throw_pg_not_found(std::string_view what, std::string_view id) {
-    throw PgError({ErrorCode::kNotFound, std::string(what) + " " + std::string(id) + " does not exist"});
+extern template class SqlStore<PostgresStore>;
+
+[[noreturn]] inline void throw_lane_lost(int lane) {
+    throw PgError({ErrorCode::kLeaseLost, "the lease of lane " + std::to_string(lane) + " is not held"});
 }
 
 }  // namespace headgate

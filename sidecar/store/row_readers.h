@@ -13,6 +13,8 @@
     " limits, expires_at, last_used_at, usage_count, is_active, created_at, updated_at, usage_mark, usage_seen,"      \
     " coalesce((SELECT o.is_suspended FROM organizations o WHERE o.id = organization_id), 0)"
 #define HEADGATE_ORG_COLUMNS "id, name, plan, is_suspended, allow_networks, created_at, updated_at"
+#define HEADGATE_DELIVERY_COLUMNS \
+    "id, webhook_id, event_id, state, status, kind, ordering_key, attempts, due_at, created_at, updated_at"
 #define HEADGATE_EVENT_COLUMNS                                                                                     \
     "id, organization_id, key_id, type, source, payload, ordering_key, traceparent, via, status, seq, created_at," \
     " updated_at"
@@ -69,6 +71,21 @@ Organization read_org(const Row& row) {
             .allow_networks = from_json_list(row.view(4)),
             .created_at = row.number(5),
             .updated_at = row.number(6)};
+}
+
+template <typename Row>
+Delivery read_delivery(const Row& row) {
+    return {.id = row.text(0),
+            .webhook_id = row.text(1),
+            .event_id = row.text(2),
+            .state = row.text(3),
+            .status = row.text(4),
+            .kind = row.text(5),
+            .ordering_key = row.text(6),
+            .attempts = static_cast<int>(row.number(7)),
+            .due_at = row.number(8),
+            .created_at = row.number(9),
+            .updated_at = row.number(10)};
 }
 
 // `at`: the column where HEADGATE_EVENT_COLUMNS begin.

@@ -1,5 +1,5 @@
 // What operators are told about the store: how many deliveries are not finished, counted over the partial indexes of
-// those (what succeeded, and is most of the table, is never looked at); and who owns which shard.
+// those (what succeeded, and is most of the table, is never looked at).
 #include "sidecar/store/sqlite_store.h"
 
 namespace headgate {
@@ -25,16 +25,6 @@ Result<Store::DeliveryCounts> SqliteStore::delivery_counts(TimeMs now) {
             number("SELECT count(*) FROM deliveries INDEXED BY deliveries_blocked WHERE state = 'blocked'");
         counts.dead = number("SELECT count(*) FROM deliveries INDEXED BY deliveries_dead WHERE state = 'dead'");
         return counts;
-    });
-}
-
-Result<std::vector<Store::ShardLease>> SqliteStore::shard_leases() {
-    return guarded([&] {
-        std::vector<ShardLease> leases;
-        auto rows = db_.query("SELECT part, owner, epoch, until FROM leases WHERE kind = 'shard' ORDER BY part");
-        while (rows.step())
-            leases.push_back({static_cast<int>(rows.number(0)), rows.text(1), rows.number(2), rows.number(3)});
-        return leases;
     });
 }
 

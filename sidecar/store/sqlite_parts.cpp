@@ -70,22 +70,6 @@ void SqliteRollups::save() {
     last_ = nullptr;
 }
 
-Result<std::vector<Rollup>> SqliteStore::rollups(std::string_view org, std::string_view webhook_id, TimeMs since,
-                                                 TimeMs until) {
-    return read([&] {
-        if (!db_.query("SELECT 1 FROM webhooks WHERE id = ? AND organization_id = ?", webhook_id, org).step()) {
-            throw_not_found("webhook", webhook_id);
-        }
-        std::vector<Rollup> rollups;
-        auto rows = db_.query(
-            "SELECT " HEADGATE_ROLLUP_COLUMNS
-            " FROM rollups WHERE webhook_id = ? AND hour_at >= ? AND hour_at < ? ORDER BY hour_at, event_type",
-            webhook_id, since, until);
-        while (rows.step()) rollups.push_back(read_rollup(rows));
-        return rollups;
-    });
-}
-
 // ---- ordering -------------------------------------------------------------------------------
 
 // The head of an ordering key lets go; the first that waited for it becomes the head, and is due.

@@ -1,4 +1,4 @@
-// Deliveries as an operator sees and handles them: lists, attempts, why an event was not delivered, retry and cancel.
+// Deliveries as an operator sees and handles them: lists, attempts, retry and cancel.
 // Next file: sqlite_replay.cpp, many of them at once.
 #include <algorithm>
 #include <limits>
@@ -6,27 +6,8 @@
 #include "common/event_id.h"
 #include "sidecar/store/sqlite_store.h"
 
-// The columns that read_delivery expects, in its order.
-#define HEADGATE_DELIVERY_COLUMNS                                                                                   \
-    "id, webhook_id, event_id, state, status, kind, ordering_key, attempts, due_at, created_at, updated_at, rowid," \
-    " holds_order, replay_id"
-
 namespace headgate {
 namespace {
-
-Delivery read_delivery(const SqliteQuery& row) {
-    return {.id = row.text(0),
-            .webhook_id = row.text(1),
-            .event_id = row.text(2),
-            .state = row.text(3),
-            .status = row.text(4),
-            .kind = row.text(5),
-            .ordering_key = row.text(6),
-            .attempts = static_cast<int>(row.number(7)),
-            .due_at = row.number(8),
-            .created_at = row.number(9),
-            .updated_at = row.number(10)};
-}
 
 // The smallest id that a time can have: ids are made with their row's creation time.
 std::string id_floor(TimeMs at) {
@@ -36,7 +17,8 @@ std::string id_floor(TimeMs at) {
 }
 
 constexpr const char* kOneDelivery =
-    "SELECT " HEADGATE_DELIVERY_COLUMNS " FROM deliveries WHERE id = ? AND organization_id = ?";
+    "SELECT " HEADGATE_DELIVERY_COLUMNS
+    ", rowid, holds_order, replay_id FROM deliveries WHERE id = ? AND organization_id = ?";
 
 // ?1 webhook or event, ?2 organization, ?3 the id before which it begins, ?4 the smallest, ?5 state, ?6 since, ?7
 // until.
@@ -56,17 +38,6 @@ constexpr const char* kPageOfEvent = "SELECT " HEADGATE_DELIVERY_COLUMNS
 }  // namespace
 
 // ---- reading --------------------------------------------------------------------------------
-
-Result<std::vector<Delivery>> SqliteStore::deliveries_of_event(std::string_view org, std::string_view event_id) {
-    return guarded([&] {
-        std::vector<Delivery> deliveries;
-        auto rows = db_.query("SELECT " HEADGATE_DELIVERY_COLUMNS
-                              " FROM deliveries WHERE event_id = ? AND organization_id = ? ORDER BY id",
-                              event_id, org);
-        while (rows.step()) deliveries.push_back(read_delivery(rows));
-        return deliveries;
-    });
-}
 
 Result<Delivery> SqliteStore::get_delivery(std::string_view org, std::string_view id) {
     return guarded([&] { return delivery_by_hand(org, id).delivery; });
@@ -120,18 +91,6 @@ Result<std::vector<AttemptRecord>> SqliteStore::attempts_of_delivery(std::string
             attempts.push_back(read_attempt(rows, std::string(delivery_id), delivery.text(0), org));
         }
         return attempts;
-    });
-}
-
-Result<std::vector<LedgerEntry>> SqliteStore::ledger_of_event(std::string_view org, std::string_view event_id) {
-    return guarded([&] {
-        std::vector<LedgerEntry> entries;
-        auto rows = db_.query(
-            "SELECT event_id, webhook_id, reason, created_at FROM ledger WHERE event_id = ? AND organization_id = ?"
-            " ORDER BY webhook_id",
-            event_id, org);
-        while (rows.step()) entries.push_back({rows.text(0), rows.text(1), rows.text(2), rows.number(3)});
-        return entries;
     });
 }
 

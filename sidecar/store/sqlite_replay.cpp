@@ -30,99 +30,12 @@ bool SqliteStore::is_missed(const Replay& replay, std::string_view event_id) {
 }
 
 std::int64_t SqliteStore::count_missed(const Replay& replay, const Wants& wants, std::int64_t seq_max) {
-    if (replay.which != "missing" && replay.which != "failed" && replay.which != "all") {
-        throw SqliteError(
-            {ErrorCode::kInvalidArgument, "a replay is of missing, failed or all, not of \"" + replay.which + "\""});
-    }
-    if (!db_.query("SELECT 1 FROM webhooks WHERE id = ? AND organization_id = ? AND deleted_at IS NULL",
-                   replay.webhook_id, replay.org)
-             .step()) {
-        throw_not_found("webhook", replay.webhook_id);
-    }
     std::int64_t total = 0;
     auto rows = db_.query(kNextEvents, replay.org, replay.since, 0, replay.until, seq_max, -1);
     while (rows.step()) {
         if (is_missed(replay, rows.view(2)) && wants(replay_record(rows))) total++;
     }
     return total;
-}
-
-std::int64_t SqliteStore::newest_seq(std::string_view org) {
-    auto row = db_.query("SELECT seq FROM organizations WHERE id = ?", org);
-    return row.step() ? row.number(0) : 0;
-}
-
-Result<std::int64_t> SqliteStore::count_replay(const Replay& replay, const Wants& wants) {
-    return read([&] { return count_missed(replay, wants, newest_seq(replay.org)); });
-}
-
-Result<Replay> SqliteStore::create_replay(const Replay& replay, const Wants& wants) {
-    // Counted as of one state, without the write lock, which a long range would hold for seconds. What is persisted
-    // later is not part of the replay: it is delivered by itself.
-    std::int64_t seq_max = 0;
-    auto total = read([&] {
-        seq_max = newest_seq(replay.org);
-        return count_missed(replay, wants, seq_max);
-    });
-    if (!total) return tl::unexpected<Error>(total.error());
-    return write([&] {
-        db_.execute(
-            "INSERT INTO replays (id, organization_id, webhook_id, since_at, until_at, which, total, seq_max,"
-            " cursor_at, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            replay.id, replay.org, replay.webhook_id, replay.since, replay.until, replay.which, *total, seq_max,
-            replay.since, replay.created_at, replay.updated_at);
-        return replay_row(replay.org, replay.id);
-    });
-}
-
-// ---- reading and steering -------------------------------------------------------------------
-
-Replay SqliteStore::replay_row(std::string_view org, std::string_view id) {
-    auto row =
-        db_.query("SELECT " HEADGATE_REPLAY_COLUMNS " FROM replays WHERE id = ? AND organization_id = ?", id, org);
-    if (!row.step()) throw_not_found("replay", id);
-    return read_replay(row);
-}
-
-Result<Replay> SqliteStore::get_replay(std::string_view org, std::string_view id) {
-    return guarded([&] { return replay_row(org, id); });
-}
-
-Result<std::vector<Replay>> SqliteStore::list_replays(std::string_view org, std::string_view webhook_id) {
-    return guarded([&] {
-        std::vector<Replay> replays;
-        auto rows = db_.query("SELECT " HEADGATE_REPLAY_COLUMNS
-                              " FROM replays WHERE webhook_id = ? AND organization_id = ? ORDER BY id DESC",
-                              webhook_id, org);
-        while (rows.step()) replays.push_back(read_replay(rows));
-        return replays;
-    });
-}
-
-Result<std::vector<Replay>> SqliteStore::running_replays() {
-    return guarded([&] {
-        std::vector<Replay> replays;
-        auto rows = db_.query("SELECT " HEADGATE_REPLAY_COLUMNS " FROM replays WHERE state = 'running' ORDER BY id");
-        while (rows.step()) replays.push_back(read_replay(rows));
-        return replays;
-    });
-}
-
-Result<Replay> SqliteStore::set_replay_state(std::string_view org, std::string_view id, std::string_view state,
-                                             TimeMs now) {
-    return write([&] {
-        if (state != "running" && state != "paused" && state != "cancelled") {
-            throw SqliteError({ErrorCode::kInvalidArgument,
-                               "a replay can be running, paused or cancelled, not \"" + std::string(state) + "\""});
-        }
-        Replay before = replay_row(org, id);
-        if (before.state == state) return before;
-        if (before.state == "done" || before.state == "cancelled") {
-            throw_conflict("replay " + before.id + " is " + before.state);
-        }
-        db_.execute("UPDATE replays SET state = ?, updated_at = ? WHERE id = ?", state, now, id);
-        return replay_row(org, id);
-    });
 }
 
 // ---- going on -------------------------------------------------------------------------------

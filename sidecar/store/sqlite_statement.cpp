@@ -3,6 +3,8 @@
 
 #include <time.h>
 
+#include <cstring>
+
 namespace headgate {
 namespace {
 
@@ -47,8 +49,21 @@ ErrorCode code_of(int sqlite_code) {
     }
 }
 
+// Of the WAL, or of the database: sqlite3_system_errno() does not know of a COMMIT's.
+int last_system_error(sqlite3* handle) {
+    sqlite3_file* wal = nullptr;
+    int error = 0;
+    sqlite3_file_control(handle, "main", SQLITE_FCNTL_JOURNAL_POINTER, static_cast<void*>(&wal));
+    if (wal != nullptr && wal->pMethods != nullptr) wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &error);
+    if (error == 0) sqlite3_file_control(handle, "main", SQLITE_FCNTL_LAST_ERRNO, &error);
+    return error;
+}
+
 [[noreturn]] void raise_error(sqlite3* handle, int code) {
     std::string message = std::string("SQLite: ") + (handle != nullptr ? sqlite3_errmsg(handle) : sqlite3_errstr(code));
+    // "disk I/O error" says little: a file that may not be written, one that may not grow, a disk that fails.
+    const int system_error = handle != nullptr && (code & 0xff) == SQLITE_IOERR ? last_system_error(handle) : 0;
+    if (system_error != 0) message += std::string(": ") + std::strerror(system_error);
     throw SqliteError({code_of(code), std::move(message)});
 }
 
@@ -61,6 +76,15 @@ void switch_to_wal(sqlite3* handle) {
         code = sqlite3_exec(handle, "PRAGMA journal_mode = WAL;", nullptr, nullptr, nullptr);
     }
     if (code != SQLITE_OK) raise_error(handle, code);
+}
+
+// Its $1 is a name: SQLite gives the first one that it meets the number 1.
+void check_parameters(sqlite3_stmt* statement, const char* sql) {
+    for (int number = 1; number <= sqlite3_bind_parameter_count(statement); number++) {
+        const char* name = sqlite3_bind_parameter_name(statement, number);
+        if (name == nullptr || name[0] != '$' || name + 1 == std::to_string(number)) continue;
+        throw SqliteError({ErrorCode::kInternal, std::string(name) + " stands before others: " + sql});
+    }
 }
 
 // SQLite counts all memory that it takes, behind a mutex that the threads of the process share, for a number that
@@ -115,7 +139,7 @@ SqliteConnection::SqliteConnection(const std::string& path, bool read_only) {
     if (!read_only) switch_to_wal(raw);
     // FULL makes every commit durable before it is acknowledged to Redis. The checkpoint takes its
     // time less often than the default, and rewrites each page once for many commits; `serve` makes it elsewhere
-    // (sqlite_checkpoint.h).
+    // (sqlite_wal_thread.h).
     execute_script(
         "PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA wal_autocheckpoint = 2000;"
         "PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32768; PRAGMA temp_store = MEMORY;");
@@ -127,11 +151,37 @@ void SqliteConnection::execute_script(std::string_view sql) {
     if (code != SQLITE_OK) raise_error(handle_.get(), code);
 }
 
+void SqliteConnection::set_commits_wait(bool wait) {
+    if (wait == commits_wait_) return;
+    commits_wait_ = false;  // should the next line fail, the next call that wants FULL says it again
+    // Not a prepared statement: this one takes effect when it is compiled.
+    execute_script(wait ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL");
+    commits_wait_ = wait;
+}
+
+void SqliteConnection::sync_wal() noexcept {
+    sqlite3_file* wal = nullptr;
+    const int code =
+        sqlite3_file_control(handle_.get(), "main", SQLITE_FCNTL_JOURNAL_POINTER, static_cast<void*>(&wal));
+    if (code == SQLITE_OK && wal != nullptr && wal->pMethods != nullptr) {
+        wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY);
+    }
+}
+
 bool SqliteConnection::checkpoint() noexcept {
     int pages = 0;
     int moved = 0;
     const int code = sqlite3_wal_checkpoint_v2(handle_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &pages, &moved);
     return code != SQLITE_OK || moved >= pages;
+}
+
+void SqliteConnection::check_place() {
+    int has_moved = 0;
+    sqlite3_file_control(handle_.get(), "main", SQLITE_FCNTL_HAS_MOVED, &has_moved);
+    if (has_moved == 0) return;
+    throw SqliteError(
+        {ErrorCode::kUnavailable,
+         "SQLite: the database was moved, deleted or replaced while it is in use: put it back, or restart"});
 }
 
 sqlite3_stmt* SqliteConnection::prepared(const char* sql) {
@@ -140,7 +190,9 @@ sqlite3_stmt* SqliteConnection::prepared(const char* sql) {
         sqlite3_stmt* raw = nullptr;
         int code = sqlite3_prepare_v3(handle_.get(), sql, -1, SQLITE_PREPARE_PERSISTENT, &raw, nullptr);
         if (code != SQLITE_OK) raise_error(handle_.get(), code);
-        slot.reset(raw);
+        std::unique_ptr<sqlite3_stmt, Finalizer> statement(raw);
+        check_parameters(raw, sql);
+        slot = std::move(statement);
     }
     return slot.get();
 }

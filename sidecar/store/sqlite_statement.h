@@ -6,7 +6,6 @@
 #include <sqlite3.h>
 
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <optional>
 #include <string>
@@ -16,13 +15,12 @@
 #include <utility>
 
 #include "common/result.h"
+#include "sidecar/store/store_failure.h"
 
 namespace headgate {
 
-struct SqliteError : std::exception {
-    explicit SqliteError(Error cause) : error(std::move(cause)) {}
-    const char* what() const noexcept override { return error.message.c_str(); }
-    Error error;
+struct SqliteError : StoreFailure {
+    using StoreFailure::StoreFailure;
 };
 
 // Bytes that are no text: bound as BLOB.
@@ -93,7 +91,8 @@ class SqliteConnection {
     SqliteConnection(const SqliteConnection&) = delete;
     SqliteConnection& operator=(const SqliteConnection&) = delete;
 
-    // `sql` is a literal: its address finds the statement prepared earlier.
+    // `sql` is a literal: its address finds the statement prepared earlier. Parameters are ?, ?NNN, or $1, $2, … that
+    // first stand in that order.
     template <typename... Args>
     [[nodiscard]] SqliteQuery query(const char* sql, const Args&... args) {
         return SqliteQuery(prepared(sql), args...);
@@ -103,10 +102,18 @@ class SqliteConnection {
         query(sql, args...).run();
     }
     void execute_script(std::string_view sql);  // many statements, nothing bound
+    // Throws kUnavailable when the file that is open is not the one at its path any more: what is written into it
+    // nobody would find again.
+    void check_place();
     // Called after each commit with the length of the WAL in pages; the automatic checkpoint ends with that.
     void after_commit(int (*hook)(void*, sqlite3*, const char*, int), void* context) {
         sqlite3_wal_hook(handle_.get(), hook, context);
     }
+    // Does a commit wait for the disk (synchronous=FULL)? It does until told otherwise; a commit that does takes along
+    // those before it that did not (NORMAL). Not inside of a transaction. Throws SqliteError.
+    void set_commits_wait(bool wait);
+    // Puts what all connections have written to the WAL on the disk.
+    void sync_wal() noexcept;
     // Moves what can be moved into the database without waiting for anybody. True: nothing was left, or it failed.
     bool checkpoint() noexcept;
     [[nodiscard]] std::int64_t changes() const { return sqlite3_changes64(handle_.get()); }
@@ -123,6 +130,7 @@ class SqliteConnection {
     sqlite3_stmt* prepared(const char* sql);
 
     std::unique_ptr<sqlite3, Closer> handle_;
+    bool commits_wait_ = true;
     std::unordered_map<const char*, std::unique_ptr<sqlite3_stmt, Finalizer>> statements_;
 };
 

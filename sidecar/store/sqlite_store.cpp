@@ -6,11 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
-#include <cstring>
+#include <system_error>
 
 #include "common/hmac.h"
 #include "sidecar/base/failpoint.h"
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/store/migrations.h"
 #include "sidecar/store/open_store.h"
 
@@ -19,15 +19,11 @@ namespace {
 
 constexpr std::string_view kUrlScheme = "sqlite:";
 
-TimeMs wall_clock_ms() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-        .count();
-}
-
 Result<SqliteStore::FileLock> lock_for_serving(const std::string& db_path) {
     std::string path = db_path + ".lock";
     int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    if (fd < 0) return fail(ErrorCode::kUnavailable, "cannot open " + path + ": " + std::strerror(errno));
+    if (fd < 0)
+        return fail(ErrorCode::kUnavailable, "cannot open " + path + ": " + std::generic_category().message(errno));
     SqliteStore::FileLock lock(fd);
     if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
         char pid[32] = {};
@@ -39,7 +35,7 @@ Result<SqliteStore::FileLock> lock_for_serving(const std::string& db_path) {
     }
     std::string pid = std::to_string(::getpid()) + "\n";
     if (::ftruncate(fd, 0) != 0 || ::pwrite(fd, pid.data(), pid.size(), 0) != static_cast<ssize_t>(pid.size())) {
-        return fail(ErrorCode::kUnavailable, "cannot write " + path + ": " + std::strerror(errno));
+        return fail(ErrorCode::kUnavailable, "cannot write " + path + ": " + std::generic_category().message(errno));
     }
     return lock;
 }
@@ -67,15 +63,15 @@ Result<std::unique_ptr<Store>> open_sqlite_store(const StoreOptions& options) {
         auto store = std::make_unique<SqliteStore>(path, options.read_only, std::move(*secrets), std::move(lock));
         auto key_fits = store->check_master_key();
         if (!key_fits) return tl::unexpected<Error>(key_fits.error());
-        if (options.exclusive) store->checkpoint_beside(path);
+        if (options.exclusive) store->tend_wal_beside(path);
         return std::unique_ptr<Store>(std::move(store));
-    } catch (const SqliteError& failure) {
+    } catch (const StoreFailure& failure) {
         return tl::unexpected<Error>(failure.error);
     }
 }
 
 SqliteStore::SqliteStore(const std::string& path, bool read_only, SecretBox secrets, FileLock lock)
-    : lock_(std::move(lock)), secrets_(std::move(secrets)), db_(path, read_only) {}
+    : SqlStore(std::move(secrets)), lock_(std::move(lock)), db_(path, read_only) {}
 
 void SqliteStore::roll_back() noexcept {
     // When the rollback itself fails, SQLite has rolled back already (disk full, out of memory).
@@ -91,7 +87,9 @@ void SqliteStore::roll_back_part() noexcept {
 }
 
 Result<void> SqliteStore::together(const std::function<Result<void>()>& work) {
-    return write([&] {
+    // The disk is waited for by the WAL thread, if there is one.
+    commits_wait_ = !wal_thread_;
+    auto done = write([&] {
         is_together_ = true;
         auto done = guarded([&] { return work(); });
         is_together_ = false;
@@ -100,19 +98,11 @@ Result<void> SqliteStore::together(const std::function<Result<void>()>& work) {
         // COMMIT would say so too, but not why.
         if (!db_.in_transaction()) throw SqliteError({ErrorCode::kUnavailable, "store: the transaction has ended"});
     });
-}
-
-std::string SqliteStore::seal(std::string_view plain, const std::string& place) {
-    note_master_key();
-    auto sealed = secrets_.seal(plain, place);
-    if (!sealed) throw SqliteError(sealed.error());
-    return std::move(*sealed);
-}
-
-std::string SqliteStore::open(std::string_view sealed, const std::string& place) {
-    auto plain = secrets_.open(sealed, place);
-    if (!plain) throw SqliteError({ErrorCode::kCorrupt, place + ": " + plain.error().message});
-    return std::move(*plain);
+    if (wal_thread_) wal_thread_->sync_soon();
+    commits_wait_ = true;
+    // For single statements; a transaction says it again, should this fail for want of memory.
+    (void)guarded([&] { db_.set_commits_wait(true); });
+    return done;
 }
 
 // ---- migrations -----------------------------------------------------------------------------

@@ -19,6 +19,7 @@
 
 #include "common/event_record.h"
 #include "common/result.h"
+#include "sidecar/store/overdue_spread.h"
 #include "sidecar/store/rows.h"
 
 namespace headgate {
@@ -214,7 +215,9 @@ class Store {
 
     // Several calls in one transaction, so that they cost one commit: `work` makes them, one after the other, and an
     // error means that nothing of any of them was written. One that fails inside leaves the others as they are. A store
-    // that cannot do this makes a transaction of each; it then returns what `work` does, and so must not fail.
+    // that cannot do this makes a transaction of each; it then returns what `work` does, and so must not fail. For
+    // claims and results: what it has written is safe from the death of any process at once, from the loss of power
+    // about 100 ms later, or together with the next transaction of another kind; never is a later one kept without it.
     virtual Result<void> together(const std::function<Result<void>()>& work) { return work(); }
 
     // operator: brings the schema up to date; refuses a newer one. Returns how many were applied.
@@ -253,9 +256,9 @@ class Store {
     virtual Result<std::size_t> recover_in_flight(std::span<const int> lanes, Epochs lane_epochs, TimeMs now) = 0;
     // At start after days, and when the clock was set: deliveries that have been due for longer than `overdue_ms` get
     // times spread over `spread_ms` from now on; those whose time was set by a clock ahead of `now` by more than
-    // kClockAheadMs wait from now on for as long as they would have waited then. Returns how many.
-    virtual Result<std::size_t> spread_overdue(std::span<const int> lanes, Epochs lane_epochs, TimeMs now,
-                                               TimeMs overdue_ms, TimeMs spread_ms) = 0;
+    // kClockAheadMs wait from now on for as long as they would have waited then. One call is one part, in a short
+    // transaction of its own: call it until `spread.is_done()`. kLeaseLost: one of the lanes is no longer ours.
+    virtual Result<void> spread_overdue(OverdueSpread& spread) = 0;
     // operator: the webhook with its secrets and headers in the clear, and its organization's networks and generation.
     struct Target {
         Webhook webhook;

@@ -2,9 +2,9 @@
 #include "sidecar/store/store_copy.h"
 
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 
+#include "sidecar/base/wall_clock.h"
 #include "sidecar/store/copy_rows.h"
 #include "sidecar/store/copy_source.h"
 #include "sidecar/store/copy_target.h"
@@ -16,11 +16,6 @@ namespace {
 constexpr std::string_view kSqliteScheme = "sqlite:";
 constexpr std::size_t kRowsMin = 16;  // of a page of the target that the source has hardly any rows for
 constexpr TimeMs kWeeksAheadMs = 28LL * 24 * 3600 * 1000;
-
-TimeMs wall_clock_ms() {
-    return std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::system_clock::now().time_since_epoch())
-        .count();
-}
 
 // Opened as `serve` opens it: its master key is the one that we were given, its schema ours. The source's stays open
 // for its lock.
@@ -187,9 +182,7 @@ Result<std::vector<CopiedTable>> copy_store(const StoreCopyOptions& options) {
     }
     try {
         return copy_between(options);
-    } catch (SqliteError& failure) {
-        return tl::unexpected<Error>(std::move(failure.error));
-    } catch (PgError& failure) {
+    } catch (StoreFailure& failure) {
         return tl::unexpected<Error>(std::move(failure.error));
     } catch (const std::bad_alloc&) {
         return fail(ErrorCode::kUnavailable, "store: out of memory");

@@ -34,6 +34,17 @@ sub init ($class, $t, %args) {
     return $self;
 }
 
+# Other values in its file, for the next start: key => value as it stands there. Each key is there once.
+sub configure ($self, %values) {
+    my $toml = $self->{t}->read_file($self->{config});
+    for my $key (sort keys %values) {
+        my $found = $toml =~ s/^$key = .*$/$key = $values{$key}/mg;
+        die "headgate.toml has $found lines `$key = …`, not one" if $found != 1;
+    }
+    $self->{t}->write_file($self->{config}, $toml);
+    return $self;
+}
+
 sub redis ($self)   { $self->{redis} }
 sub org ($self)     { $self->{org} }
 sub api_key ($self) { $self->{api_key} }
