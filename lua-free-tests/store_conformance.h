@@ -23,6 +23,10 @@ class StoreFactory {
     virtual ~StoreFactory() = default;
     // Another connection to the same store. Throws std::runtime_error when it cannot be opened.
     virtual std::unique_ptr<Store> open() = 0;
+    // The same with other master keys than kMasterKey, the first one current.
+    virtual std::unique_ptr<Store> open_with(const std::vector<std::string>&) {
+        throw std::runtime_error("this store has one master key");
+    }
     // Everything that the engine keeps, as bytes: no secret may be in it.
     virtual std::string raw_bytes() = 0;
     // The first value of the first row, for what the interface neither writes nor shows.
@@ -35,6 +39,13 @@ using MakeFactory = std::unique_ptr<StoreFactory> (*)();
 inline MakeFactory make_factory = nullptr;  // set by the engine's main()
 
 inline constexpr TimeMs kNow = 1'800'000'000'000;
+
+inline const std::string kMasterKey(32, 'k');  // what open() gives the store
+inline StoreOptions with_keys(StoreOptions options, const std::vector<std::string>& keys) {
+    options.master_key = keys.at(0);
+    options.previous_master_keys.assign(keys.begin() + 1, keys.end());
+    return options;
+}
 
 // Subscriptions by exact type or "*", a filter that lets nothing pass (kNothing), and a trap: an event of type
 // `poison.pill` cannot be matched.
@@ -290,19 +301,22 @@ inline int drop_world(void** state) {
 #include "lua-free-tests/store_conformance_delivery.h"
 #include "lua-free-tests/store_conformance_ingest.h"
 #include "lua-free-tests/store_conformance_lanes.h"
+#include "lua-free-tests/store_conformance_master_key.h"
 #include "lua-free-tests/store_conformance_ordering.h"
 #include "lua-free-tests/store_conformance_recovery.h"
 #include "lua-free-tests/store_conformance_replay.h"
 #include "lua-free-tests/store_conformance_retention.h"
 #include "lua-free-tests/store_conformance_rows.h"
+#include "lua-free-tests/store_conformance_schema.h"
 #include "lua-free-tests/store_conformance_system.h"
 
 namespace headgate::conformance {
 
 inline std::vector<CMUnitTest> store_conformance_tests() {
     std::vector<CMUnitTest> tests;
-    for (const auto& group : {row_tests(), change_tests(), ingest_tests(), delivery_tests(), lane_tests(),
-                              ordering_tests(), recovery_tests(), replay_tests(), retention_tests(), system_tests()}) {
+    for (const auto& group :
+         {row_tests(), schema_tests(), change_tests(), master_key_tests(), ingest_tests(), delivery_tests(),
+          lane_tests(), ordering_tests(), recovery_tests(), replay_tests(), retention_tests(), system_tests()}) {
         tests.insert(tests.end(), group.begin(), group.end());
     }
     return tests;

@@ -140,6 +140,125 @@ inline void test_org_update_reaches_deliveries(void** state) {
     assert_int_equal(code_of(world.store->update_org(org)), kNotFound);
 }
 
+// What the outbox got since the last time: "key k1, revoke key:k1".
+inline std::string take_outbox(World& world) {
+    auto entries = world.store->pending_projections(100);
+    World::require(entries.has_value());
+    std::vector<std::string> words;
+    for (const auto& entry : *entries) words.push_back(entry.op + " " + entry.ref);
+    if (!entries->empty()) World::require(world.store->finish_projections(entries->back().id).has_value());
+    std::sort(words.begin(), words.end());
+    std::string text;
+    for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
+    return text;
+}
+inline ApiKey key_of_plan(const std::string& id, const std::string& plan, const std::string& org = "org-a") {
+    ApiKey key;
+    key.id = key.name = id;
+    key.key_hash = "hash-of-" + id;
+    key.org = org;
+    key.plan = plan;
+    key.created_at = key.updated_at = kNow;
+    return key;
+}
+
+// Keys are refused while their organization is suspended; one that was revoked stays so at the end.
+inline void test_org_suspension_is_projected_and_taken_back(void** state) {
+    World& world = world_of(state);
+    Store& store = *world.store;
+    world.add_org("org-b");
+    for (const char* id : {"k1", "k2", "k3"}) World::require(store.create_key(key_of_plan(id, "pro")).has_value());
+    World::require(store.create_key(key_of_plan("foreign", "pro", "org-b")).has_value());
+    World::require(store.revoke_key("org-a", "k2", kNow).has_value());
+    (void)take_outbox(world);
+    Organization org = *store.get_org("org-a");
+    org.is_suspended = true;
+    org.updated_at = kNow + 7;
+    World::require(store.update_org(org).has_value());
+    assert_string_equal(take_outbox(world).c_str(), "key k1, key k2, key k3, revoke key:k1, revoke key:k3");
+    assert_true(store.get_key_any_org("k1")->is_org_suspended && store.get_key_any_org("k1")->is_active);
+    assert_false(store.get_key_any_org("foreign")->is_org_suspended);
+    auto revocations = store.revocations(kNow);
+    assert_int_equal(revocations->size(), 3);
+    assert_int_equal(revocations->front().until, kNow + 7 + kRevocationKeptMs);
+    World::require(store.update_org(org).has_value());  // nothing new
+    assert_string_equal(take_outbox(world).c_str(), "");
+    World::require(store.revoke_key("org-a", "k3", kNow + 8).has_value());
+    (void)take_outbox(world);
+    org.is_suspended = false;
+    World::require(store.update_org(org).has_value());
+    assert_string_equal(take_outbox(world).c_str(), "key k1, key k2, key k3, unrevoke key:k1");
+    revocations = store.revocations(kNow);
+    assert_true(revocations->size() == 2 && revocations->front().ref == "key:k2" &&
+                revocations->back().ref == "key:k3");
+    assert_false(store.get_key_any_org("k1")->is_org_suspended);
+}
+
+// Deliveries of a suspended organization wait, and go on behind its end; so does what came meanwhile.
+inline void test_org_suspended_keeps_its_deliveries(void** state) {
+    World& world = world_of(state);
+    world.add_webhook("wh-1");
+    World::require(world.persist({{.org = "org-a"}}).has_value());
+    Organization org = *world.store->get_org("org-a");
+    org.is_suspended = true;
+    World::require(world.store->update_org(org).has_value());
+    auto meanwhile = world.persist({{.org = "org-a"}}, true);
+    assert_true(meanwhile.has_value() && meanwhile->deliveries.size() == 1 && !meanwhile->deliveries[0].claimed);
+    assert_int_equal(world.claim(kNow + 1, 10, 10).size(), 0);
+    org.is_suspended = false;
+    World::require(world.store->update_org(org).has_value());
+    assert_int_equal(world.claim(kNow + 1, 10, 10).size(), 2);
+}
+
+inline void test_org_plan_goes_to_the_keys_that_have_it(void** state) {
+    World& world = world_of(state);
+    Store& store = *world.store;
+    World::require(store.create_key(key_of_plan("k1", "pro")).has_value());
+    World::require(store.create_key(key_of_plan("k2", "free")).has_value());
+    (void)take_outbox(world);
+    Organization org = *store.get_org("org-a");  // pro
+    org.plan = "enterprise";
+    World::require(store.update_org(org).has_value());
+    assert_true(store.get_key_any_org("k1")->plan == "enterprise" && store.get_key_any_org("k2")->plan == "free");
+    assert_string_equal(take_outbox(world).c_str(), "key k1, key k2");
+    assert_true(store.revocations(0)->empty());
+}
+
+// Told twice, in the wrong order, by one who is late, or by a Redis that has begun anew: each use counts once.
+inline void test_usage_is_carried_once(void** state) {
+    World& world = world_of(state);
+    Store& store = *world.store;
+    World::require(store.create_key(key_of_plan("k1", "pro")).has_value());
+    World::require(store.create_key(key_of_plan("k2", "pro")).has_value());
+    auto tell = [&](std::vector<Store::KeyUsage> usage) {
+        return code_of(store.carry_usage(usage, world.owned->shard_epochs));
+    };
+    auto shown = [&](const char* id) {
+        const ApiKey key = *store.get_key_any_org(id);
+        return std::to_string(key.usage_count) + " at " +
+               (key.last_used_at ? std::to_string(*key.last_used_at - kNow) : "never");
+    };
+    assert_string_equal(shown("k1").c_str(), "0 at never");
+    assert_int_equal(tell({{"k1", "m", 5, kNow + 1}, {"k2", "n", 1, kNow}, {"nobody", "o", 1, kNow}}), kOk);
+    assert_int_equal(tell({{"k1", "m", 5, kNow + 1}}), kOk);
+    assert_string_equal(shown("k1").c_str(), "5 at 1");
+    assert_int_equal(tell({{"k1", "m", 9, kNow + 4}}), kOk);
+    assert_int_equal(tell({{"k1", "m", 7, kNow + 3}}), kOk);
+    assert_int_equal(tell({{"k1", "m", 9, kNow + 4}}), kOk);
+    assert_string_equal(shown("k1").c_str(), "9 at 4");
+    assert_int_equal(tell({{"k1", "m", 8, kNow + 5}}), kOk);  // Redis was restored from an older copy, and went on
+    assert_string_equal(shown("k1").c_str(), "9 at 5");
+    assert_int_equal(tell({{"k1", "another", 2, kNow + 6}}), kOk);
+    assert_string_equal(shown("k1").c_str(), "11 at 6");
+    assert_string_equal(shown("k2").c_str(), "1 at 0");
+    const ApiKey key = *store.get_key_any_org("k1");
+    assert_true(key.usage_mark == "another" && key.usage_seen == 2 && key.updated_at == kNow);
+    const OwnedPartsPtr late = world.hand_over();
+    const Store::KeyUsage more{"k1", "another", 50, kNow + 9};
+    assert_int_equal(code_of(store.carry_usage({&more, 1}, late->shard_epochs)), kLeaseLost);
+    assert_string_equal(shown("k1").c_str(), "11 at 6");
+}
+
 inline std::vector<CMUnitTest> change_tests() {
     return {
         WORLD_TEST(test_webhook_update_replaces_what_an_owner_chooses),
@@ -147,6 +266,10 @@ inline std::vector<CMUnitTest> change_tests() {
         WORLD_TEST(test_webhook_active_again_is_no_longer_failing),
         WORLD_TEST(test_webhook_secret_rotation_lets_the_old_one_expire),
         WORLD_TEST(test_org_update_reaches_deliveries),
+        WORLD_TEST(test_org_suspension_is_projected_and_taken_back),
+        WORLD_TEST(test_org_suspended_keeps_its_deliveries),
+        WORLD_TEST(test_org_plan_goes_to_the_keys_that_have_it),
+        WORLD_TEST(test_usage_is_carried_once),
     };
 }
 

@@ -7,7 +7,6 @@
 
 namespace headgate::conformance {
 
-inline const std::string kMasterKey(32, 'k');
 inline PostgresFixture* server = nullptr;
 
 inline StoreOptions options_of(const std::string& database) {
@@ -30,10 +29,13 @@ class PostgresFactory : public StoreFactory {
         (void)sql(
             "SET session_replication_role = replica; DO $$ DECLARE name text; BEGIN FOR name IN SELECT "
             "quote_ident(tablename)"
-            " FROM pg_tables WHERE schemaname = 'public' AND tablename NOT IN ('schema_migrations', 'settings')"
+            " FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_migrations'"
             " LOOP EXECUTE 'DELETE FROM ' || name; END LOOP; END $$");
     }
     std::unique_ptr<Store> open() override { return opened(options_of(database_)); }
+    std::unique_ptr<Store> open_with(const std::vector<std::string>& keys) override {
+        return opened(with_keys(options_of(database_), keys));
+    }
     std::string raw_bytes() override {
         return sql(
             "SELECT string_agg(query_to_xml('SELECT * FROM ' || quote_ident(tablename), true, false, '')::text, '')"

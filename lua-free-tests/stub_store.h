@@ -96,6 +96,9 @@ class StubStore : public Store {
     Result<std::vector<Event>> inbox(std::string_view, const InboxQuery&) override { return refused("inbox"); }
     Result<Event> ack_event(std::string_view, std::string_view, TimeMs) override { return refused("ack_event"); }
     Result<Event> get_event(std::string_view, std::string_view) override { return refused("get_event"); }
+    Result<std::vector<SealedUnder>> sealed_under() override { return refused("sealed_under"); }
+    Result<ResealStep> reseal(std::string_view, std::size_t) override { return refused("reseal"); }
+    Result<void> carry_usage(std::span<const KeyUsage>, Epochs) override { return refused("carry_usage"); }
     Result<Totals> totals() override { return refused("totals"); }
     Result<void> ping() override { return refused("ping"); }
     Result<void> update_org(const Organization&) override { return refused("update_org"); }

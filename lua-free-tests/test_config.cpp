@@ -64,10 +64,26 @@ void test_load_config_minimal_keeps_defaults_and_resolves_paths(void**) {
         auto config = headgate::load_config(directory.write("headgate.toml", kMinimal));
         ok = config && config->store_url == "sqlite:" + directory.path + "/h.db" &&
              config->tokens_key_file == directory.path + "/token.key" &&
-             config->security_master_key_file == "/abs/master.key" && config->redis_shards == 8 &&
+             config->security_master_key_file == "/abs/master.key" &&
+             config->security_previous_master_key_files.empty() && config->redis_shards == 8 &&
              config->redis_keys_url == config->redis_url && config->tokens_lifetime_ms == 86400000;
     }
     assert_true(ok);
+}
+
+void test_load_config_lists_of_files_are_resolved(void**) {
+    std::vector<std::string> files, expected;
+    {
+        Directory directory;
+        auto config = headgate::load_config(
+            directory.write("headgate.toml",
+                            std::string(kMinimal) + "previous_master_key_files = [\"old.key\", \"/abs/older.key\"]\n"));
+        if (config) files = config->security_previous_master_key_files;
+        expected = {directory.path + "/old.key", "/abs/older.key"};
+    }
+    assert_true(files == expected);
+    assert_true(has(refusal(std::string(kMinimal) + "previous_master_key_files = \"old.key\"\n"),
+                    "security.previous_master_key_files must be a list"));
 }
 
 void test_config_keys_defaults_are_those_of_the_structure(void**) {
@@ -88,7 +104,7 @@ void test_config_keys_defaults_are_those_of_the_structure(void**) {
         ok = ok && !key.help.empty() && !key.type.empty();
     }
     assert_true(ok);
-    assert_int_equal(headgate::config_keys().size(), 36);
+    assert_int_equal(headgate::config_keys().size(), 37);
 }
 
 void test_load_config_unknown_key_names_line_and_nearest(void**) {
@@ -281,6 +297,7 @@ void test_proxy_of_the_configuration(void**) {
 int main() {
     const CMUnitTest tests[] = {
         cmocka_unit_test(test_load_config_minimal_keeps_defaults_and_resolves_paths),
+        cmocka_unit_test(test_load_config_lists_of_files_are_resolved),
         cmocka_unit_test(test_config_keys_defaults_are_those_of_the_structure),
         cmocka_unit_test(test_load_config_unknown_key_names_line_and_nearest),
         cmocka_unit_test(test_load_config_cluster_and_sentinels_are_read),

@@ -91,8 +91,8 @@ void test_init_makes_an_account_that_the_store_knows(void**) {
         std::string dir = directory.path + "/hg";
         if (run({"--json", "init", "--dir", dir, "--org", "acme"}) == 0) {
             auto config = headgate::load_config(dir + "/headgate.toml");
-            auto master_key = headgate::load_master_key(*config);
-            auto store = headgate::open_configured_store(*config, *master_key, headgate::StoreUse::kBeside);
+            auto master_keys = headgate::load_master_keys(*config);
+            auto store = headgate::open_configured_store(*config, *master_keys, headgate::StoreUse::kBeside);
             auto orgs = (*store)->list_orgs();
             auto keys = (*store)->list_keys(orgs->front().id);
             ok = orgs->size() == 1 && orgs->front().name == "acme" && orgs->front().allow_networks.size() == 1 &&

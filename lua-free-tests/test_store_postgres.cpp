@@ -68,6 +68,52 @@ void test_migrate_makes_partitions_ahead(void** state) {
     assert_string_equal(sql(world, "SELECT tableoid::regclass::text LIKE 'events_w%' FROM events").c_str(), "t");
 }
 
+// What is acknowledged is on disk, also where somebody has set the database to answer before that.
+void test_commits_are_synchronous_whatever_the_default_is(void** state) {
+    World& world = world_of(state);
+    (void)sql(world,
+              "ALTER DATABASE migrated SET synchronous_commit = off; CREATE TABLE told (setting TEXT);"
+              " CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
+              " INSERT INTO told VALUES (current_setting('synchronous_commit')); RETURN NULL; END $$;"
+              " CREATE TRIGGER tell AFTER INSERT ON events_stray FOR EACH ROW EXECUTE FUNCTION tell()");
+    const std::string by_default = sql(world, "SHOW synchronous_commit");
+    world.store = world.factory->open();
+    SampleEvent event{.id = "00000000-0000-7000-8000-000000000001", .org = "org-a"};
+    const bool is_persisted = world.persist({event}).has_value();
+    const std::string told = sql(world, "SELECT string_agg(setting, ',') FROM told");
+    (void)sql(world,
+              "ALTER DATABASE migrated RESET synchronous_commit; DROP TRIGGER tell ON events_stray;"
+              " DROP FUNCTION tell; DROP TABLE told");
+    assert_true(is_persisted);
+    assert_string_equal(by_default.c_str(), "off");
+    assert_string_equal(told.c_str(), "on");
+}
+
+// ---- another master key ---------------------------------------------------------------------
+
+// A row that somebody is writing is passed over, and found by the next pass: nobody waits for anybody.
+void test_reseal_passes_over_rows_that_are_written(void** state) {
+    World& world = world_of(state);
+    world.add_webhook("wh-1");
+    world.add_webhook("wh-2");
+    auto store = world.factory->open_with({kNewKey, kMasterKey});
+    World::require(store->migrate().has_value());
+    std::unique_ptr<PGconn, decltype(&PQfinish)> writer(PQconnectdb(options_of("migrated").url.c_str()), PQfinish);
+    auto say = [&writer](const char* text) { PQclear(PQexec(writer.get(), text)); };
+    say("BEGIN");
+    say("UPDATE webhooks SET updated_at = updated_at WHERE id = 'wh-1'");
+    bool is_done = true;
+    (void)reseal_pass(*store, 1000, is_done);
+    const std::int64_t left = values_under(*store, false);
+    const bool is_asked_for = needs_another_key(refusal_of(world, {kNewKey}));
+    say("COMMIT");
+    assert_false(is_done);
+    assert_int_equal(left, 2);  // the headers of that one
+    assert_true(is_asked_for);
+    assert_int_equal(reseal_pass(*store, 1000, is_done), 1);
+    assert_true(is_done && refusal_of(world, {kNewKey}).empty());
+}
+
 // ---- connections that end -------------------------------------------------------------------
 
 void test_connection_ended_between_calls_is_replaced(void** state) {
@@ -451,6 +497,8 @@ int main() {
         cmocka_unit_test(test_open_says_what_is_wrong_without_the_password),
         cmocka_unit_test(test_migrate_twice_at_once_applies_each_once),
         WORLD_TEST(test_migrate_makes_partitions_ahead),
+        WORLD_TEST(test_commits_are_synchronous_whatever_the_default_is),
+        WORLD_TEST(test_reseal_passes_over_rows_that_are_written),
         WORLD_TEST(test_connection_ended_between_calls_is_replaced),
         WORLD_TEST(test_connection_ended_in_mid_transaction_leaves_nothing),
         WORLD_TEST(test_server_restarted_keeps_everything),

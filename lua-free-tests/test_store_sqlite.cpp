@@ -1,5 +1,5 @@
 // links: headgate_store headgate_common
-// The store on SQLite: the conformance suite, and what only this engine has (lock file, schema checks, views).
+// The store on SQLite: the conformance suite, and what only this engine has (lock file, schema checks).
 #include <sqlite3.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,8 +20,6 @@ using namespace headgate::conformance;
 
 namespace {
 
-const std::string kMasterKey(32, 'k');
-
 StoreOptions options_of(const TempDir& dir) {
     StoreOptions options;
     options.url = "sqlite:" + dir.path() + "/store.db";
@@ -35,6 +33,11 @@ class SqliteFactory : public StoreFactory {
  public:
     std::unique_ptr<Store> open() override {
         auto store = open_store(options_of(dir_));
+        if (!store) throw std::runtime_error(store.error().message);
+        return std::move(*store);
+    }
+    std::unique_ptr<Store> open_with(const std::vector<std::string>& keys) override {
+        auto store = open_store(with_keys(options_of(dir_), keys));
         if (!store) throw std::runtime_error(store.error().message);
         return std::move(*store);
     }
@@ -179,47 +182,6 @@ void test_migrated_file_is_in_wal_mode(void**) {
     assert_string_equal(sql(dir, "PRAGMA journal_mode").c_str(), "wal");
 }
 
-void test_integrations_are_unique_also_without_a_user(void**) {
-    TempDir dir;
-    migrated(dir);
-    std::string insert =
-        "INSERT INTO integrations (id, organization_id, integration_type, name, created_at, updated_at) VALUES ";
-    sql(dir, "INSERT INTO organizations (id, name, created_at, updated_at) VALUES ('o', 'o', 0, 0)");
-    assert_string_equal(sql(dir, insert + "('1', 'o', 'slack', 'a', 0, 0)").c_str(), "");
-    assert_true(sql(dir, insert + "('2', 'o', 'slack', 'b', 0, 0)").starts_with("error: UNIQUE"));
-    assert_string_equal(sql(dir, insert + "('3', 'o', 'zoom', 'c', 0, 0)").c_str(), "");
-}
-
-void test_view_webhook_deliveries_shows_attempts_in_seconds(void**) {
-    std::string status;
-    std::string number;
-    std::string when;
-    {
-        TempDir dir;
-        make_factory = nullptr;
-        struct Here : StoreFactory {
-            explicit Here(const TempDir& in) : dir(in) {}
-            std::unique_ptr<Store> open() override { return migrated(dir); }
-            std::string raw_bytes() override { return {}; }
-            const TempDir& dir;
-        };
-        static const TempDir* where;
-        where = &dir;
-        MakeFactory saved = std::exchange(
-            make_factory, []() -> std::unique_ptr<StoreFactory> { return std::make_unique<Here>(*where); });
-        World world;
-        make_factory = saved;
-        OneDelivery one(world);
-        World::require(record(world, world.attempt(one.delivery, AttemptOutcome::kRetry)) == kOk);
-        status = sql(dir, "SELECT status FROM webhook_deliveries");
-        number = sql(dir, "SELECT retry_number || ' ' || is_retry FROM webhook_deliveries");
-        when = sql(dir, "SELECT attempted_at FROM webhook_deliveries");
-    }
-    assert_string_equal(status.c_str(), "failed");
-    assert_string_equal(number.c_str(), "0 0");
-    assert_string_equal(when.c_str(), std::to_string(kNow / 1000).c_str());
-}
-
 // A command line writes beside a running serve: both wait for each other instead of failing.
 void test_two_writers_wait_for_each_other(void**) {
     TempDir dir;
@@ -313,8 +275,6 @@ int main() {
         cmocka_unit_test(test_open_exclusive_twice_names_the_holder),
         cmocka_unit_test(test_migrate_newer_or_changed_schema_is_refused),
         cmocka_unit_test(test_migrated_file_is_in_wal_mode),
-        cmocka_unit_test(test_integrations_are_unique_also_without_a_user),
-        cmocka_unit_test(test_view_webhook_deliveries_shows_attempts_in_seconds),
         cmocka_unit_test(test_two_writers_wait_for_each_other),
         cmocka_unit_test(test_together_is_one_transaction),
         cmocka_unit_test(test_read_only_store_refuses_to_write),

@@ -29,6 +29,7 @@
 #include "sidecar/projection.h"
 #include "sidecar/store/lane.h"
 #include "sidecar/stores.h"
+#include "sidecar/usage_carrier.h"
 #include "sidecar/vitals.h"
 
 namespace headgate {
@@ -179,6 +180,8 @@ struct App::Impl {
         chores_options.retention_audit_ms = config.retention_audit_ms;
         chores_options.on_replayed = [this] { dispatcher->look(); };
         chores.emplace(io.get_executor(), stores.chores(), std::move(chores_options));
+        usage.emplace(io.get_executor(), stores.chores(), keys ? *keys : *events,
+                      UsageCarrierOptions{.key_prefix = config.redis_prefix, .owned = owned});
 
         make_monitor();
         if (auto bound = monitor->listen(); !bound) co_return bound;
@@ -194,6 +197,7 @@ struct App::Impl {
         spawn("status", monitor->publish_status());
         spawn("metrics", monitor->serve());
         spawn("chores", chores->run());
+        spawn("usage", usage->run());
         spawn("leases", ownership->run());
         spdlog::info("listening address={} owner={}", listening_at, owner);
         co_return Result<void>{};
@@ -208,6 +212,7 @@ struct App::Impl {
             if (ingest) ingest->follow(owned);
             if (chores) chores->follow(owned);
             projection->follow(owned);
+            if (usage) usage->follow(owned);
         };
         users.is_shard_in_use = [this](int shard) { return ingest && ingest->is_shard_in_use(shard); };
         users.is_lane_in_use = [this](int lane) { return dispatcher && dispatcher->is_lane_in_use(lane); };
@@ -310,6 +315,7 @@ struct App::Impl {
         if (ingest) ingest->stop();
         if (dispatcher) co_await dispatcher->stop(kDeliveryGrace);
         if (chores) chores->stop();
+        if (usage) usage->stop();
         if (projection) projection->stop();
         stop_waiters.cancel();
         // The leases are kept until everything else has ended, and then given up for others to take at once.
@@ -395,7 +401,7 @@ struct App::Impl {
     asio::steady_timer stop_requested{io, SteadyClock::time_point::max()};
     asio::steady_timer part_ended{io};
     asio::steady_timer store_pause{io};
-    Stores stores{config, secrets.master_key, own_servers};
+    Stores stores{config, secrets.master_keys, own_servers};
     RedisAddress ingest_address;
     std::unique_ptr<RedisLink> events, keys;
     std::optional<Projection> projection;
@@ -403,6 +409,7 @@ struct App::Impl {
     std::optional<Dispatcher> dispatcher;
     std::optional<IngestGroups> ingest;
     std::optional<Chores> chores;
+    std::optional<UsageCarrier> usage;
     std::optional<Ownership> ownership;
     std::optional<Monitor> monitor;
     std::optional<Api> api;

@@ -113,6 +113,9 @@ const std::vector<TableRow>& table() {
          &Config::security_pepper_file},
         {{"security.master_key_file", "file", "", "encrypts webhook secrets in the store; lose it and they are lost"},
          &Config::security_master_key_file},
+        {{"security.previous_master_key_files", "files", "[]",
+          "older master keys, that still open what they encrypted, until `headgate migrate reseal` is done"},
+         &Config::security_previous_master_key_files},
         {{"security.allow_networks", "list", "[]",
           "networks that are not public and that webhooks may reach all the same, organization by organization"},
          &Config::security_allow_networks},
@@ -231,6 +234,8 @@ class Reader {
         config_.*member = written.list;
         if (written.from_text)
             for (const auto& text : split_list(written.text)) (config_.*member).emplace_back(text);
+        if (row.key.type != "files") return;
+        for (std::string& path : config_.*member) path = resolve(path);
     }
 
     void set(const TableRow& row, MsMember member, const Written& written) {

@@ -44,6 +44,7 @@ struct Config {
     // [security]
     std::string security_pepper_file;
     std::string security_master_key_file;
+    std::vector<std::string> security_previous_master_key_files;
     std::vector<IpNetwork> security_allow_networks;
     // [retention]
     std::int64_t retention_events_ms = 90LL * 24 * 3600 * 1000;
@@ -59,7 +60,7 @@ struct Config {
 
 struct ConfigKey {
     std::string_view key;   // "redis.url"
-    std::string_view type;  // string | integer | boolean | duration | list | file
+    std::string_view type;  // string | integer | boolean | duration | list | file | files
     std::string_view def;   // as it would be written
     std::string_view help;
 };

@@ -345,7 +345,7 @@ RedisCommands Projection::key_commands(const ApiKey& key) const {
     RespWriter(commands.bytes)
         .command("HSET", commands.key, "id", key.id, "org", key.org, "scopes", key.scopes, "allowed_ips",
                  key.allowed_ips, "plan", key.plan, "limits", key.limits, "expires_at", expires, "active",
-                 key.is_active ? "1" : "0", "prefix", key.key_prefix);
+                 key.is_active && !key.is_org_suspended ? "1" : "0", "prefix", key.key_prefix);
     return commands;
 }
 

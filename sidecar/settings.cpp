@@ -13,6 +13,7 @@
 #include "sidecar/base/text.h"
 #include "sidecar/io/redis_tls.h"
 #include "sidecar/store/open_store.h"
+#include "sidecar/store/secret_box.h"
 
 namespace headgate {
 namespace {
@@ -131,14 +132,24 @@ bool is_own(const IpAddress& address, const std::vector<IpAddress>& own) {
 
 }  // namespace
 
-Result<std::string> load_master_key(const Config& config) {
-    auto text = read_secret_file(config.security_master_key_file);
-    if (!text) return tl::unexpected(text.error());
-    auto bytes = hex_decode(*text);
-    if (!bytes || bytes->size() != 32)
-        return fail(ErrorCode::kInvalidArgument,
-                    config.security_master_key_file + ": must hold 64 hexadecimal digits, as `headgate init` makes it");
-    return *bytes;
+Result<MasterKeys> load_master_keys(const Config& config) {
+    MasterKeys keys;
+    std::vector<std::string> problems;
+    auto load = [&problems](const std::string& file) -> std::string {
+        auto text = read_secret_file(file);
+        if (!text) {
+            problems.push_back(text.error().message);
+            return {};
+        }
+        auto bytes = hex_decode(*text);
+        if (bytes && bytes->size() == kMasterKeyBytes) return *bytes;
+        problems.push_back(file + ": must hold 64 hexadecimal digits, as `headgate init` makes it");
+        return {};
+    };
+    keys.current = load(config.security_master_key_file);
+    for (const std::string& file : config.security_previous_master_key_files) keys.previous.push_back(load(file));
+    if (!problems.empty()) return fail(ErrorCode::kInvalidArgument, join(problems, "\n"));
+    return keys;
 }
 
 Result<HmacSha256Key> load_pepper(const Config& config) {
@@ -154,8 +165,8 @@ Result<Secrets> load_secrets(const Config& config) {
     std::vector<std::string> problems;
     auto pepper = load_pepper(config);
     if (!pepper) problems.push_back(pepper.error().message);
-    auto master_key = load_master_key(config);
-    if (!master_key) problems.push_back(master_key.error().message);
+    auto master_keys = load_master_keys(config);
+    if (!master_keys) problems.push_back(master_keys.error().message);
     auto token_text = read_secret_file(config.tokens_key_file);
     Result<KeySet> keys = KeySet{};
     if (!token_text) {
@@ -166,7 +177,7 @@ Result<Secrets> load_secrets(const Config& config) {
     }
     if (!problems.empty()) return fail(ErrorCode::kInvalidArgument, join(problems, "\n"));
     std::string fingerprint = pepper_fingerprint(*pepper);
-    return Secrets{std::move(*pepper), std::move(fingerprint), keys->keys.front(), std::move(*master_key)};
+    return Secrets{std::move(*pepper), std::move(fingerprint), keys->keys.front(), std::move(*master_keys)};
 }
 
 Result<RedisAddress> events_redis(const Config& config) {
@@ -250,10 +261,11 @@ Result<HttpClientOptions> http_client_options(const Config& config) {
 
 bool is_shared_store(const Config& config) { return !config.store_url.starts_with("sqlite:"); }
 
-Result<StoreOptions> store_options(const Config& config, const std::string& master_key) {
+Result<StoreOptions> store_options(const Config& config, const MasterKeys& master_keys) {
     StoreOptions options;
     options.url = config.store_url;
-    options.master_key = master_key;
+    options.master_key = master_keys.current;
+    options.previous_master_keys = master_keys.previous;
     if (!config.store_password_file.empty()) {
         auto password = read_secret_file(config.store_password_file);
         if (!password) return tl::unexpected(password.error());
@@ -262,9 +274,9 @@ Result<StoreOptions> store_options(const Config& config, const std::string& mast
     return options;
 }
 
-Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key, StoreUse use,
+Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const MasterKeys& master_keys, StoreUse use,
                                                      std::shared_ptr<OwnServers> own_servers) {
-    auto options = store_options(config, master_key);
+    auto options = store_options(config, master_keys);
     if (!options) return tl::unexpected(options.error());
     options->own_servers = std::move(own_servers);
     options->exclusive = use == StoreUse::kServe;

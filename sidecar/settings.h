@@ -18,17 +18,23 @@
 
 namespace headgate {
 
+// 32 bytes each.
+struct MasterKeys {
+    std::string current;
+    std::vector<std::string> previous;
+};
+
 struct Secrets {
     HmacSha256Key pepper;
     std::string pepper_fp;
     VerificationKey token_key;
-    std::string master_key;  // 32 bytes
+    MasterKeys master_keys;
 };
 
 // Every problem is in the message, one line each.
 [[nodiscard]] Result<Secrets> load_secrets(const Config& config);
-// The master key alone: what commands need that only open the store.
-[[nodiscard]] Result<std::string> load_master_key(const Config& config);
+// The master keys alone: what commands need that only open the store.
+[[nodiscard]] Result<MasterKeys> load_master_keys(const Config& config);
 [[nodiscard]] Result<HmacSha256Key> load_pepper(const Config& config);
 
 [[nodiscard]] Result<RedisAddress> events_redis(const Config& config);
@@ -47,9 +53,9 @@ struct Secrets {
 [[nodiscard]] bool is_shared_store(const Config& config);
 
 // With the password of store.password_file.
-[[nodiscard]] Result<StoreOptions> store_options(const Config& config, const std::string& master_key);
+[[nodiscard]] Result<StoreOptions> store_options(const Config& config, const MasterKeys& master_keys);
 enum class StoreUse : std::uint8_t { kServe, kBeside };  // kBeside: another process may hold it
-[[nodiscard]] Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const std::string& master_key,
+[[nodiscard]] Result<std::unique_ptr<Store>> open_configured_store(const Config& config, const MasterKeys& master_keys,
                                                                    StoreUse use,
                                                                    std::shared_ptr<OwnServers> own_servers = {});
 

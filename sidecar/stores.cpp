@@ -11,8 +11,8 @@
 namespace headgate {
 namespace asio = boost::asio;
 
-Stores::Stores(const Config& config, std::string master_key, std::shared_ptr<OwnServers> own_servers)
-    : config_(config), master_key_(std::move(master_key)), own_servers_(std::move(own_servers)) {}
+Stores::Stores(const Config& config, MasterKeys master_keys, std::shared_ptr<OwnServers> own_servers)
+    : config_(config), master_keys_(std::move(master_keys)), own_servers_(std::move(own_servers)) {}
 
 asio::awaitable<Result<void>> Stores::open() {
     auto work = [this]() -> asio::awaitable<Result<void>> { co_return open_now(); };
@@ -20,7 +20,7 @@ asio::awaitable<Result<void>> Stores::open() {
 }
 
 Result<void> Stores::open_now() {
-    auto open_one = [this](StoreUse use) { return open_configured_store(config_, master_key_, use, own_servers_); };
+    auto open_one = [this](StoreUse use) { return open_configured_store(config_, master_keys_, use, own_servers_); };
     auto first = open_one(StoreUse::kServe);
     if (!first) return tl::unexpected(first.error());
     auto migrated = (*first)->migrate();

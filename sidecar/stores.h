@@ -17,7 +17,7 @@ namespace headgate {
 class Stores {
  public:
     // `config` outlives the object.
-    Stores(const Config& config, std::string master_key, std::shared_ptr<OwnServers> own_servers);
+    Stores(const Config& config, MasterKeys master_keys, std::shared_ptr<OwnServers> own_servers);
 
     // Opens all of them, or none, and brings the schema up to date; on a thread, as it may block for long.
     boost::asio::awaitable<Result<void>> open();
@@ -40,7 +40,7 @@ class Stores {
     Result<void> open_now();
 
     const Config& config_;
-    const std::string master_key_;
+    const MasterKeys master_keys_;
     const std::shared_ptr<OwnServers> own_servers_;
     boost::asio::thread_pool opener_{1};
     std::optional<DbExecutor> writer_, reader_, counter_, leases_, chores_;

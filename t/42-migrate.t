@@ -12,7 +12,7 @@ use Headgate::Postgres;
 use Headgate::Receiver;
 use Headgate::Test;
 
-plan skip_all => 'PostgreSQL is not installed' if !glob '/usr/lib/postgresql/*/bin/initdb';
+Headgate::Postgres->need;
 
 my $t        = Headgate::Test->new;
 my $postgres = Headgate::Postgres->start($t);
@@ -192,7 +192,7 @@ $h->change(<<~"SQL");
     INSERT INTO users (id, organization_id, email, created_at, updated_at) VALUES ('user1', '$org', 'a\@b.example', 1, 2);
     INSERT INTO event_types (name, created_at) VALUES ('order.created', 1);
     INSERT INTO audit_log SELECT printf('a%05d', value), '$org', 'x', 'y', 'z', '{}', value FROM generate_series(1, 2500);
-    INSERT INTO integrations (id, organization_id, user_id, integration_type, name, created_at, updated_at) VALUES ('i1', '$org', 'user1', 'crm', 'n', 1, 1), ('i2', '$org', NULL, 'crm', 'n', 1, 1);
+    INSERT INTO integrations (id, organization_id, user_id, integration_type, name, created_at, updated_at) VALUES ('i1', '$org', 'user1', 'hubspot', 'n', 1, 1), ('i2', '$org', NULL, 'hubspot', 'n', 1, 1);
     INSERT INTO integration_sync_logs (id, integration_id, sync_type, direction, started_at, status) VALUES ('s1', 'i1', 'full', 'import', 1, 'running');
     INSERT INTO system_outbox (id, organization_id, type, payload, created_at) VALUES (7000, '$org', 'webhook.disabled', '{}', 1);
     INSERT INTO projections (id, op, ref) SELECT 9000, 'key', id FROM api_keys LIMIT 1;

@@ -127,6 +127,18 @@ is_deeply [sort keys $list->{summary}->%*], [qw(active_webhooks avg_success_rate
 my %listed = map { $_ => 1 } keys $list->{webhooks}[0]->%*;
 ok $listed{$_}, "listed: $_" for qw(id name description url events is_active created_at last_triggered success_count failure_count success_rate);
 ok !$listed{secret}, 'no secret in the list';
+is_deeply [$list->{webhooks}[0]{success_rate}, $list->{summary}{avg_success_rate}], [undef, undef], 'without a finished delivery there is no rate';
+# Deliveries, not attempts: 100 * s / (s + f), to one decimal; the average is of the webhooks that have one.
+sub finished_deliveries ($total, $failed) { $sidecar->change("UPDATE webhooks SET total_deliveries = $total, failed_deliveries = $failed WHERE id = '$webhook->{id}'") }
+for ([3, 1, 66.7], [3, 0, 100], [2, 2, 0], [2000, 1, 100], [1000, 1, 99.9]) {
+    my ($total, $failed, $rate) = @$_;
+    finished_deliveries($total, $failed);
+    my $shown = call('GET', '/api/webhooks', $key)->json->{data};
+    is_deeply [$shown->{webhooks}[0]->@{qw(success_rate success_count failure_count)}, $shown->{summary}{avg_success_rate}], [$rate, $total - $failed, $failed, $rate],
+        "success_rate of $total deliveries of which $failed failed: $rate";
+    is call('GET', "/api/webhooks/$webhook->{id}", $key)->json->{data}{webhook}{success_rate}, $rate, '... and of one webhook';
+}
+finished_deliveries(0, 0);
 is call('GET', '/api/webhooks/?status=inactive', $key)->json->{data}{total}, 0, 'status=inactive';
 is call('GET', '/api/webhooks/', $other_key)->json->{data}{total}, 0, 'another organization has none';
 
@@ -135,6 +147,7 @@ $answer = call('GET', $path, $key);
 is $answer->status, 200, 'GET one';
 my $one = $answer->json->{data}{webhook} // $answer->json->{data};
 ok exists $one->{$_}, "one: $_" for qw(updated_at success_rate delivery_stats retry_config filters headers);
+is $one->{success_rate}, undef, 'success_rate: null again';
 is_deeply [sort keys $one->{delivery_stats}->%*],
     [qw(avg_response_time failed_deliveries last_response_time successful_deliveries total_deliveries)], 'delivery_stats';
 unlike $answer->body, qr/whsec_[A-Za-z0-9+\/]{20}|secret-of-theirs/, 'no secret is shown again';

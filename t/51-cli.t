@@ -126,6 +126,24 @@ chmod 0644, $t->path('headgate/pepper');
 fails_with(1, qr/pepper.*chmod 600|chmod 600.*pepper/s, 'check-config');
 chmod 0600, $t->path('headgate/pepper');
 
+# What Redis promises is said with every check: how much a 201 is worth there.
+{
+    my sub warnings () { [map { $_->{detail} } grep { $_->{check} eq 'redis.url' && $_->{result} eq 'warning' } $h->run_json('check-config')->@*] }
+    my $redis = $h->redis;
+    is_deeply warnings(), [], 'check-config: appendfsync always: nothing to say';
+    $redis->command(qw(CONFIG SET appendfsync everysec));
+    is_deeply warnings(), ['appendfsync is everysec: about 2 s of events can be lost when Redis dies; `always` loses none'], '... everysec: how much can be lost';
+    $redis->command(qw(CONFIG SET appendfsync no));
+    like warnings()->[0], qr/\Aappendfsync is no: /, '... no: the same';
+    $redis->command(qw(CONFIG SET appendonly no));
+    is_deeply warnings(), ['appendonly is off: events that were answered 201 are lost when Redis dies; run: redis-cli config set appendonly yes'],
+        '... no AOF: everything, and what to do';
+    $nginx->expect_alarms(qr/maxmemory-policy allkeys-lru would evict/);    # which the edge says as well, if it looks just then
+    $redis->command('CONFIG', 'SET', @$_) for [qw(appendonly yes)], [qw(appendfsync always)], [qw(maxmemory-policy allkeys-lru)];
+    fails_with(1, qr/maxmemory-policy is allkeys-lru: it may throw events away; run: redis-cli config set maxmemory-policy noeviction/, 'check-config');
+    $redis->command(qw(CONFIG SET maxmemory-policy noeviction));
+}
+
 # -- a signal while it starts ---------------------------------------------------------------------
 # The stop was lost when nobody waited for it yet. A Redis that accepts and never answers holds the start up.
 {

@@ -15,9 +15,7 @@ use Headgate::Postgres;
 use Headgate::Receiver;
 use Headgate::Test;
 
-my $executable = $ENV{HEADGATE_BIN} // Headgate::Test->root . '/build/headgate';
-plan skip_all => 'this headgate was built without PostgreSQL' if qx(ldd $executable) !~ /libpq/;
-plan skip_all => 'PostgreSQL is not installed' if !glob '/usr/lib/postgresql/*/bin/initdb';
+Headgate::Postgres->need;
 
 my $LEASE_MS    = 10_000;
 my $TAKE_OVER_S = 12;

@@ -9,9 +9,7 @@ use Headgate::Postgres;
 use Headgate::Receiver;
 use Headgate::Test;
 
-my $executable = $ENV{HEADGATE_BIN} // Headgate::Test->root . '/build/headgate';
-plan skip_all => 'this headgate was built without PostgreSQL' if qx(ldd $executable) !~ /libpq/;
-plan skip_all => 'PostgreSQL is not installed' if !glob '/usr/lib/postgresql/*/bin/initdb';
+Headgate::Postgres->need;
 
 my $t        = Headgate::Test->new;
 my $postgres = Headgate::Postgres->start($t);

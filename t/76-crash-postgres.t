@@ -3,11 +3,10 @@
 use v5.36;
 use Test::More;
 
+use Headgate::Postgres;
 use Headgate::Test;
 
-my $executable = $ENV{HEADGATE_BIN} // Headgate::Test->root . '/build/headgate';
-plan skip_all => 'this headgate was built without PostgreSQL' if qx(ldd $executable) !~ /libpq/;
-plan skip_all => 'PostgreSQL is not installed' if !glob '/usr/lib/postgresql/*/bin/initdb';
+Headgate::Postgres->need;
 
 my $root = Headgate::Test->root;
 %ENV = (N_EVENTS => 1000, KILLS => 4, CONCURRENCY => 4, %ENV, WORLDS => 'postgres');

@@ -10,8 +10,7 @@ use Headgate::Test;
 
 my $executable = $ENV{HEADGATE_FAILPOINTS_BIN} // Headgate::Test->root . '/build/headgate-failpoints';
 -x $executable or BAIL_OUT('build/headgate-failpoints is missing: make failpoints');
-plan skip_all => 'this headgate was built without PostgreSQL' if qx(ldd $executable) !~ /libpq/;
-plan skip_all => 'PostgreSQL is not installed' if !glob '/usr/lib/postgresql/*/bin/initdb';
+Headgate::Postgres->need;
 
 my $t          = Headgate::Test->new;
 my $postgres   = Headgate::Postgres->start($t);

@@ -87,6 +87,30 @@ void check_redis(const Result<RedisAddress>& address, std::string_view check, Fi
     }
 }
 
+// Which of the keys the store's secrets need, and which may go.
+void check_master_keys(Store& store, const Config& config, Findings& findings) {
+    constexpr std::string_view kCheck = "security.master_key_file";
+    auto sealed = store.sealed_under();
+    if (!sealed) return findings.problem(kCheck, sealed.error().message);
+    std::int64_t current = 0, older = 0;
+    for (const Store::SealedUnder& row : *sealed) {
+        if (!row.is_given)
+            findings.problem(kCheck, std::to_string(row.values) + " secrets are encrypted under master key " + row.kid +
+                                         ", which is neither in security.master_key_file nor in "
+                                         "security.previous_master_key_files");
+        (row.is_current ? current : older) += row.is_given ? row.values : 0;
+    }
+    if (older > 0)
+        findings.warning(kCheck, std::to_string(older) +
+                                     " secrets are encrypted under older master keys; run: headgate migrate reseal");
+    else if (!config.security_previous_master_key_files.empty())
+        findings.ok(kCheck,
+                    "no secret is encrypted under an older master key; when `headgate migrate reseal` has said done, "
+                    "security.previous_master_key_files can be emptied");
+    else
+        findings.ok(kCheck, "opens the store's secrets (" + std::to_string(current) + ")");
+}
+
 void check_store(const Config& config, Findings& findings) {
     if (config.store_url.starts_with("sqlite:")) {
         std::filesystem::path path = config.store_url.substr(7);
@@ -96,9 +120,9 @@ void check_store(const Config& config, Findings& findings) {
         if (!std::filesystem::exists(path, ec))
             return findings.warning("store.url", path.string() + " does not exist yet; `headgate serve` will make it");
     }
-    auto master_key = load_master_key(config);
-    if (!master_key) return;  // told already
-    auto options = store_options(config, *master_key);
+    auto master_keys = load_master_keys(config);
+    if (!master_keys) return;  // told already
+    auto options = store_options(config, *master_keys);
     if (!options) return findings.problem("store.password_file", options.error().message);
     options->read_only = true;
     auto store = open_store(*options);
@@ -106,6 +130,7 @@ void check_store(const Config& config, Findings& findings) {
     auto version = (*store)->schema_version();
     if (!version) return findings.problem("store.url", version.error().message);
     findings.ok("store.url", "opens; schema version " + std::to_string(*version));
+    if (*version > 0) check_master_keys(**store, config, findings);
 }
 
 // `serve` raises its own bound as far as it may.
@@ -130,7 +155,7 @@ void add_lines(std::string_view check, std::string_view lines, Findings& finding
 
 void check_secrets(const Config& config, Findings& findings) {
     auto secrets = load_secrets(config);
-    if (secrets) return findings.ok("secrets", "pepper, token key and master key can be read");
+    if (secrets) return findings.ok("secrets", "pepper, token key and master keys can be read");
     add_lines("secrets", secrets.error().message, findings);
 }
 

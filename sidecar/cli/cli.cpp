@@ -21,9 +21,9 @@ void let_options_fall_through(CLI::App& app) {
 Result<OpenedStore> open_store_for(const Invocation& invocation) {
     auto config = invocation.load();
     if (!config) return tl::unexpected(config.error());
-    auto master_key = load_master_key(*config);
-    if (!master_key) return tl::unexpected(master_key.error());
-    auto store = open_configured_store(*config, *master_key, StoreUse::kBeside);
+    auto master_keys = load_master_keys(*config);
+    if (!master_keys) return tl::unexpected(master_keys.error());
+    auto store = open_configured_store(*config, *master_keys, StoreUse::kBeside);
     if (!store) return tl::unexpected(store.error());
     auto migrated = (*store)->migrate();
     if (!migrated) return tl::unexpected(migrated.error());

@@ -47,6 +47,7 @@ void add_delivery(CLI::App& root, Invocation& invocation);
 void add_explain_url(CLI::App& root, Invocation& invocation);
 void add_receive(CLI::App& root, Invocation& invocation);
 void add_migrate(CLI::App& root, Invocation& invocation);
+void add_migrate_reseal(CLI::App& migrate, Invocation& invocation);
 void add_version(CLI::App& root, Invocation& invocation);
 
 }  // namespace headgate

@@ -141,7 +141,7 @@ Result<FirstAccount> make_account(const std::string& config_file, const std::str
     if (!config) return tl::unexpected(config.error());
     auto secrets = load_secrets(*config);
     if (!secrets) return tl::unexpected(secrets.error());
-    auto store = open_configured_store(*config, secrets->master_key, StoreUse::kBeside);
+    auto store = open_configured_store(*config, secrets->master_keys, StoreUse::kBeside);
     if (!store) return tl::unexpected(store.error());
     auto migrated = (*store)->migrate();
     if (!migrated) return tl::unexpected(migrated.error());

@@ -59,11 +59,14 @@ Result<void> list(const Invocation& invocation, const KeyOptions& options) {
         row.emplace("allowed_ips", key.allowed_ips);
         row.emplace("is_active", key.is_active);
         row.emplace("expires_at", time_or_null(key.expires_at));
+        row.emplace("usage_count", key.usage_count);
+        row.emplace("last_used_at", time_or_null(key.last_used_at));
         row.emplace("created_at", rfc3339_format(key.created_at));
         rows.push_back(std::move(row));
     }
     print_table(invocation.json,
-                {"id", "key_prefix", "name", "scopes", "plan", "allowed_ips", "is_active", "expires_at", "created_at"},
+                {"id", "key_prefix", "name", "scopes", "plan", "allowed_ips", "is_active", "expires_at", "usage_count",
+                 "last_used_at", "created_at"},
                 rows);
     return {};
 }

@@ -1,4 +1,5 @@
-// headgate migrate status | up | copy: the schema of the store, and a store that moves from SQLite to PostgreSQL.
+// headgate migrate status | up | copy: the schema of the store, and a store that moves from SQLite to PostgreSQL. Next
+// file: migrate_reseal.cpp.
 #include <unistd.h>
 
 #include <boost/json.hpp>
@@ -64,9 +65,9 @@ Result<void> judge(const std::vector<MigrationRow>& rows) {
 Result<void> status(const Invocation& invocation) {
     auto config = invocation.load();
     if (!config) return tl::unexpected(config.error());
-    auto master_key = load_master_key(*config);
-    if (!master_key) return tl::unexpected(master_key.error());
-    auto options = store_options(*config, *master_key);
+    auto master_keys = load_master_keys(*config);
+    if (!master_keys) return tl::unexpected(master_keys.error());
+    auto options = store_options(*config, *master_keys);
     if (!options) return tl::unexpected(options.error());
     options->read_only = true;
     auto store = open_store(*options);
@@ -89,9 +90,9 @@ Result<void> status(const Invocation& invocation) {
 Result<void> up(const Invocation& invocation) {
     auto config = invocation.load();
     if (!config) return tl::unexpected(config.error());
-    auto master_key = load_master_key(*config);
-    if (!master_key) return tl::unexpected(master_key.error());
-    auto store = open_configured_store(*config, *master_key, StoreUse::kBeside);
+    auto master_keys = load_master_keys(*config);
+    if (!master_keys) return tl::unexpected(master_keys.error());
+    auto store = open_configured_store(*config, *master_keys, StoreUse::kBeside);
     if (!store) return tl::unexpected(store.error());
     auto applied = (*store)->migrate();
     if (!applied) return tl::unexpected(applied.error());
@@ -127,10 +128,11 @@ class ProgressLine {
 
 // What of `--from` and `--to` is not said is the configured store.
 Result<StoreCopyOptions> describe(const Config& config, const CopyOptions& given) {
-    auto master_key = load_master_key(config);
-    if (!master_key) return tl::unexpected(master_key.error());
+    auto master_keys = load_master_keys(config);
+    if (!master_keys) return tl::unexpected(master_keys.error());
     StoreCopyOptions options;
-    options.source.master_key = options.target.master_key = *master_key;
+    options.source.master_key = options.target.master_key = master_keys->current;
+    options.source.previous_master_keys = options.target.previous_master_keys = master_keys->previous;
     options.source.url = given.from.empty() && !is_shared_store(config) ? config.store_url : given.from;
     options.target.url = given.to;
     if (options.source.url.empty()) {
@@ -140,7 +142,7 @@ Result<StoreCopyOptions> describe(const Config& config, const CopyOptions& given
         if (!is_shared_store(config)) {
             return fail(ErrorCode::kInvalidArgument, "--to says where the copy is made: store.url is the SQLite file");
         }
-        auto configured = store_options(config, *master_key);
+        auto configured = store_options(config, *master_keys);
         if (!configured) return tl::unexpected(configured.error());
         options.target = std::move(*configured);
     }
@@ -220,7 +222,8 @@ void add_copy(CLI::App& migrate, Invocation& invocation) {
 }  // namespace
 
 void add_migrate(CLI::App& root, Invocation& invocation) {
-    auto* migrate = root.add_subcommand("migrate", "the store's schema, and its way from SQLite to PostgreSQL");
+    auto* migrate =
+        root.add_subcommand("migrate", "the store's schema, its way from SQLite to PostgreSQL, and its master key");
     migrate->require_subcommand(1);
     migrate->add_subcommand("status", "which migrations are applied, and which wait; exit code 1: not all are applied")
         ->callback([&invocation] { invocation.action = [&invocation] { return status(invocation); }; });
@@ -228,6 +231,7 @@ void add_migrate(CLI::App& root, Invocation& invocation) {
         invocation.action = [&invocation] { return up(invocation); };
     });
     add_copy(*migrate, invocation);
+    add_migrate_reseal(*migrate, invocation);
 }
 
 }  // namespace headgate

@@ -1,6 +1,7 @@
-// headgate org create | list | allow-network
+// headgate org create | list | plan | suspend | resume | allow-network
 #include <algorithm>
 #include <boost/json.hpp>
+#include <functional>
 
 #include "common/rfc3339.h"
 #include "sidecar/api/org_input.h"
@@ -12,6 +13,13 @@ namespace headgate {
 namespace {
 
 constexpr std::size_t kNetworksMax = 64;
+constexpr std::size_t kPlanNameBytesMax = 64;
+
+bool is_plan_name(std::string_view name) {
+    constexpr std::string_view kTaken = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
+    return !name.empty() && name.size() <= kPlanNameBytesMax &&
+           name.find_first_not_of(kTaken) == std::string_view::npos;
+}
 
 boost::json::object org_record(const Organization& org) {
     boost::json::object record;
@@ -45,6 +53,38 @@ Result<void> list(const Invocation& invocation) {
     for (const auto& org : *orgs) rows.push_back(org_record(org));
     print_table(invocation.json, {"id", "name", "plan", "suspended", "created_at"}, rows);
     return {};
+}
+
+struct ChangeOptions {
+    std::string org, plan;
+    bool resumes = false;
+};
+
+// Takes effect at the edge, and for what is delivered, beside a running `serve`: the store leaves word in its outbox.
+Result<void> change(const Invocation& invocation, const std::string& id_or_name,
+                    const std::function<void(Organization&)>& edit) {
+    auto opened = open_store_for(invocation);
+    if (!opened) return tl::unexpected(opened.error());
+    auto org = find_org(*opened->store, id_or_name);
+    if (!org) return tl::unexpected(org.error());
+    edit(*org);
+    org->updated_at = wall_clock_ms();
+    auto updated = opened->store->update_org(*org);
+    if (!updated) return updated;
+    print_record(invocation.json, org_record(*org));
+    return {};
+}
+
+Result<void> set_suspended(const Invocation& invocation, const std::string& org, bool is_suspended) {
+    return change(invocation, org, [is_suspended](Organization& found) { found.is_suspended = is_suspended; });
+}
+
+Result<void> set_plan(const Invocation& invocation, const ChangeOptions& options) {
+    const std::string& plan = options.plan;
+    if (!is_plan_name(plan))
+        return fail(ErrorCode::kInvalidArgument,
+                    "--plan must be the name of a headgate_plan: 1 to 64 of A-Z a-z 0-9 _ -");
+    return change(invocation, options.org, [&plan](Organization& found) { found.plan = plan; });
 }
 
 struct NetworkOptions {
@@ -114,6 +154,26 @@ void add_org(CLI::App& root, Invocation& invocation) {
     create_command->add_option("--plan", options->plan, "its rate plan")->capture_default_str();
     create_command->callback([&invocation, options] {
         invocation.action = [&invocation, options] { return create(invocation, *options); };
+    });
+    auto changes = std::make_shared<ChangeOptions>();
+    auto* plan = org->add_subcommand("plan", "give an organization, and the keys that have its plan, another plan");
+    plan->add_option("org,--org", changes->org, "the organization's id or name")->required();
+    plan->add_option("--plan", changes->plan, "a plan that nginx knows (headgate_plan)")->required();
+    plan->callback([&invocation, changes] {
+        invocation.action = [&invocation, changes] { return set_plan(invocation, *changes); };
+    });
+    auto* suspend = org->add_subcommand("suspend", "refuse an organization's keys and tokens, and hold its deliveries");
+    suspend->add_option("org,--org", changes->org, "the organization's id or name")->required();
+    suspend->add_flag("--undo", changes->resumes, "the same as `org resume`");
+    suspend->callback([&invocation, changes] {
+        invocation.action = [&invocation, changes] {
+            return set_suspended(invocation, changes->org, !changes->resumes);
+        };
+    });
+    auto* resume = org->add_subcommand("resume", "end a suspension: keys and tokens are good again, deliveries go on");
+    resume->add_option("org,--org", changes->org, "the organization's id or name")->required();
+    resume->callback([&invocation, changes] {
+        invocation.action = [&invocation, changes] { return set_suspended(invocation, changes->org, false); };
     });
     auto network = std::make_shared<NetworkOptions>();
     auto* allow =

@@ -27,20 +27,6 @@ Result<std::unique_ptr<Store>> open_postgres_store(const StoreOptions& options) 
     return std::unique_ptr<Store>(std::move(store));
 }
 
-Result<void> PostgresStore::check_master_key() {
-    return guarded([&] {
-        if (!db_.query("SELECT 1 WHERE to_regclass('settings') IS NOT NULL").step()) return;
-        auto row = db_.query("SELECT value FROM settings WHERE name = 'master_key_check'");
-        if (!row.step()) return;
-        auto plain = secrets_.open(row.view(0), kMasterKeyPlace);
-        if (!plain || *plain != kMasterKeyText) {
-            throw PgError({ErrorCode::kInvalidArgument,
-                           "the master key is not the one that this store's secrets are encrypted with "
-                           "(security.master_key_file)"});
-        }
-    });
-}
-
 // Waiting for a server that is away makes sense, for one that refuses us does not.
 Error PostgresStore::final_error(Error error) {
     if (error.code != ErrorCode::kUnavailable || db_.is_connected()) return error;
@@ -113,8 +99,7 @@ int PostgresStore::apply_migrations() {
         db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES ($1, $2, $3, $4)",
                     migration.version, migration.name, migration_sha256(migration), wall_clock_ms());
     }
-    db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', $1) ON CONFLICT DO NOTHING",
-                seal(kMasterKeyText, kMasterKeyPlace));
+    note_master_key();
     make_partitions(wall_clock_ms());
     return static_cast<int>(waiting->size());
 }

@@ -19,6 +19,7 @@
 
 #include "sidecar/store/migrations.h"
 #include "sidecar/store/postgres_connection.h"
+#include "sidecar/store/reseal.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
 #include "sidecar/store/sql_store.h"
@@ -62,7 +63,11 @@ class PostgresStore final : public SqlStore<PostgresStore> {
     Result<std::vector<AttemptRecord>> attempts_of_delivery(std::string_view org,
                                                             std::string_view delivery_id) override;
 
+    Result<void> carry_usage(std::span<const KeyUsage> usage, Epochs shard_epochs) override;
     Result<EventPage> list_events(std::string_view org, const EventQuery& query) override;
+
+    Result<std::vector<SealedUnder>> sealed_under() override;
+    Result<ResealStep> reseal(std::string_view after, std::size_t rows_max) override;
 
     Result<Totals> totals() override;
     Result<void> ping() override;
@@ -120,6 +125,11 @@ class PostgresStore final : public SqlStore<PostgresStore> {
     }
 
     int apply_migrations();
+    // Writes down that something is sealed under the current key: without it the store is not opened any more.
+    void note_master_key();
+    // What of a change of the organization the edge has to know.
+    void project_org(const Organization& before, const Organization& after);
+    SealedCounts sealed_counts();
 
     // Locks the lease rows, in order of part, and compares. A shard that is not held at its epoch throws kLeaseLost; of
     // the lanes those that are held come back, true by part. Two halves each: what is queued, and what the answer

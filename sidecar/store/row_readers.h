@@ -10,7 +10,8 @@
 
 #define HEADGATE_KEY_COLUMNS                                                                                          \
     "id, key_hash, key_prefix, organization_id, coalesce(user_id, ''), name, description, scopes, allowed_ips, plan," \
-    " limits, expires_at, last_used_at, usage_count, is_active, created_at, updated_at"
+    " limits, expires_at, last_used_at, usage_count, is_active, created_at, updated_at, usage_mark, usage_seen,"      \
+    " coalesce((SELECT o.is_suspended FROM organizations o WHERE o.id = organization_id), 0)"
 #define HEADGATE_ORG_COLUMNS "id, name, plan, is_suspended, allow_networks, created_at, updated_at"
 #define HEADGATE_DELIVERY_COLUMNS \
     "id, webhook_id, event_id, state, status, kind, ordering_key, attempts, due_at, created_at, updated_at"
@@ -55,6 +56,9 @@ ApiKey read_key(const Row& row) {
     key.is_active = row.number(14) != 0;
     key.created_at = row.number(15);
     key.updated_at = row.number(16);
+    key.usage_mark = row.text(17);
+    key.usage_seen = row.number(18);
+    key.is_org_suspended = row.number(19) != 0;
     return key;
 }
 

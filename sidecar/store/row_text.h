@@ -37,8 +37,10 @@ namespace headgate {
 [[nodiscard]] inline std::string secret_place(std::string_view secret_id) {
     return "webhook_secrets|secret|" + std::string(secret_id);
 }
-// A text sealed under the master key that the store was made with: another key does not open it.
-inline constexpr const char* kMasterKeyPlace = "settings|value|master_key_check";
+// A text sealed under each master key that something in the store is sealed under, so that a store is not opened
+// without one that it needs: `master_key_check`, and `master_key_check:<kid>` for more of them.
+inline constexpr std::string_view kMasterKeyCheck = "master_key_check";
 inline constexpr std::string_view kMasterKeyText = "headgate";
+[[nodiscard]] inline std::string setting_place(std::string_view name) { return "settings|value|" + std::string(name); }
 
 }  // namespace headgate

@@ -29,6 +29,10 @@ struct ApiKey {
     std::int64_t usage_count = 0;
     bool is_active = true;
     TimeMs created_at = 0, updated_at = 0;
+    // Read only. What of the use in Redis has been carried over (Store::carry_usage).
+    std::string usage_mark{};
+    std::int64_t usage_seen = 0;
+    bool is_org_suspended = false;
 };
 
 struct RetryConfig {

@@ -17,6 +17,7 @@ constexpr std::string_view kVersion = "v1:";
 constexpr std::size_t kNonceBytes = 12;
 constexpr std::size_t kTagBytes = 16;
 constexpr std::size_t kKidBytes = 8;  // hexadecimal digits
+constexpr std::size_t kHeadBytes = kVersion.size() + kKidBytes + 1;
 
 struct CipherDeleter {
     void operator()(EVP_CIPHER_CTX* context) const noexcept { EVP_CIPHER_CTX_free(context); }
@@ -47,6 +48,18 @@ SecretBox::~SecretBox() {
     for (Key& key : keys_) OPENSSL_cleanse(key.bytes.data(), key.bytes.size());
 }
 
+std::string_view SecretBox::kid_of(std::string_view sealed) noexcept {
+    if (!sealed.starts_with(kVersion) || sealed.size() < kHeadBytes || sealed[kHeadBytes - 1] != ':') return {};
+    return sealed.substr(kVersion.size(), kKidBytes);
+}
+
+bool SecretBox::has_key(std::string_view kid) const noexcept {
+    for (const Key& key : keys_) {
+        if (key.kid == kid) return true;
+    }
+    return false;
+}
+
 Result<std::string> SecretBox::seal(std::string_view plain, std::string_view associated_data) const {
     std::string box(kNonceBytes + plain.size() + kTagBytes, '\0');
     unsigned char* nonce = bytes_of(box);
@@ -68,11 +81,8 @@ Result<std::string> SecretBox::seal(std::string_view plain, std::string_view ass
 }
 
 Result<std::string> SecretBox::open(std::string_view sealed, std::string_view associated_data) const {
-    constexpr std::size_t kHeadBytes = kVersion.size() + kKidBytes + 1;
-    if (!sealed.starts_with(kVersion) || sealed.size() < kHeadBytes || sealed[kHeadBytes - 1] != ':') {
-        return fail(ErrorCode::kCorrupt, "an encrypted column does not hold v1:<kid>:<base64>");
-    }
-    std::string_view kid = sealed.substr(kVersion.size(), kKidBytes);
+    const std::string_view kid = kid_of(sealed);
+    if (kid.empty()) return fail(ErrorCode::kCorrupt, "an encrypted column does not hold v1:<kid>:<base64>");
     const Key* key = nullptr;
     for (const Key& candidate : keys_) {
         if (candidate.kid == kid) key = &candidate;

@@ -3,7 +3,7 @@
 // Sealed form: "v1:<kid>:<base64(nonce | ciphertext | tag)>", with a random nonce of 12 bytes. The
 // associated data "table|column|id" binds a value to its place: copied into another row it does
 // not open. The kid names the key without telling it, so that keys rotate: what an older key
-// sealed opens as long as that key is given, and is sealed anew with the current one.
+// sealed opens as long as that key is given, and is sealed anew with the current one (reseal.h).
 #pragma once
 
 #include <string>
@@ -32,6 +32,10 @@ class SecretBox {
     // was not given.
     [[nodiscard]] Result<std::string> open(std::string_view sealed, std::string_view associated_data) const;
     [[nodiscard]] const std::string& kid() const noexcept { return keys_.front().kid; }
+    // Was this key given, the current one or an older one?
+    [[nodiscard]] bool has_key(std::string_view kid) const noexcept;
+    // Under which key a text is sealed; empty: it is not of the sealed form.
+    [[nodiscard]] static std::string_view kid_of(std::string_view sealed) noexcept;
 
  private:
     struct Key {

@@ -45,11 +45,18 @@ Result<Organization> SqlStore<Engine>::get_org(std::string_view id) {
 template <typename Engine>
 Result<void> SqlStore<Engine>::update_org(const Organization& org) {
     return engine().write([&] {
+        engine().lock_org(org.id);
+        Organization before;
+        {
+            auto row = db().query("SELECT " HEADGATE_ORG_COLUMNS " FROM organizations WHERE id = $1", org.id);
+            if (!row.step()) throw_not_found("organization", org.id);
+            before = read_org(row);
+        }
         db().execute(
             "UPDATE organizations SET name = $1, plan = $2, is_suspended = $3, allow_networks = $4, updated_at = $5,"
-            " generation = generation + 1 WHERE id = $6 AND deleted_at IS NULL",
+            " generation = generation + 1 WHERE id = $6",
             org.name, org.plan, org.is_suspended, to_json_list(org.allow_networks), org.updated_at, org.id);
-        if (db().changes() == 0) throw_not_found("organization", org.id);
+        engine().project_org(before, org);
     });
 }
 

@@ -10,6 +10,8 @@
 //   guarded(), read(), write()        run work, in a transaction or without one
 //   kWebhookPage, kWebhookTotal       statements: the page and the number of webhooks that a filter lets through
 //   lock_org(org)                     keeps others from changing what it subscribes to; throws kNotFound
+//   note_master_key()                 something is about to be sealed under the current key
+//   project_org(before, after)        what of a change of an organization the edge has to know
 //   order_projections()               before a row is added: the order of their ids is that of commits
 //   settle_order(webhook, now)        after a change of what a webhook orders: what may go now goes
 //   cancel_deliveries(webhook, now)   all that are unfinished, and none holds an order any more

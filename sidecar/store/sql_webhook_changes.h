@@ -9,6 +9,7 @@ namespace headgate {
 
 template <typename Engine>
 std::string SqlStore<Engine>::seal(std::string_view plain, const std::string& place) {
+    engine().note_master_key();
     auto sealed = secrets_.seal(plain, place);
     if (!sealed) throw StoreFailure(sealed.error());
     return std::move(*sealed);

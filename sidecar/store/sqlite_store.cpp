@@ -105,20 +105,6 @@ Result<void> SqliteStore::together(const std::function<Result<void>()>& work) {
     return done;
 }
 
-Result<void> SqliteStore::check_master_key() {
-    return guarded([&] {
-        if (!db_.query("SELECT 1 FROM sqlite_master WHERE name = 'settings'").step()) return;
-        auto row = db_.query("SELECT value FROM settings WHERE name = 'master_key_check'");
-        if (!row.step()) return;
-        auto plain = secrets_.open(row.view(0), kMasterKeyPlace);
-        if (!plain || *plain != kMasterKeyText) {
-            throw SqliteError({ErrorCode::kInvalidArgument,
-                               "the master key is not the one that this store's secrets are encrypted with "
-                               "(security.master_key_file)"});
-        }
-    });
-}
-
 // ---- migrations -----------------------------------------------------------------------------
 
 Result<int> SqliteStore::schema_version() {
@@ -153,8 +139,7 @@ Result<int> SqliteStore::migrate() {
             db_.execute("INSERT INTO schema_migrations (version, name, sha256, applied_at) VALUES (?, ?, ?, ?)",
                         migration.version, migration.name, migration_sha256(migration), wall_clock_ms());
         }
-        db_.execute("INSERT INTO settings (name, value) VALUES ('master_key_check', ?) ON CONFLICT DO NOTHING",
-                    seal(kMasterKeyText, kMasterKeyPlace));
+        note_master_key();
         return static_cast<int>(waiting->size());
     });
 }

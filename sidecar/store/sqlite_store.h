@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "sidecar/store/migrations.h"
+#include "sidecar/store/reseal.h"
 #include "sidecar/store/row_readers.h"
 #include "sidecar/store/secret_box.h"
 #include "sidecar/store/sql_store.h"
@@ -78,7 +79,11 @@ class SqliteStore final : public SqlStore<SqliteStore> {
     Result<std::vector<AttemptRecord>> attempts_of_delivery(std::string_view org,
                                                             std::string_view delivery_id) override;
 
+    Result<void> carry_usage(std::span<const KeyUsage> usage, Epochs shard_epochs) override;
     Result<EventPage> list_events(std::string_view org, const EventQuery& query) override;
+
+    Result<std::vector<SealedUnder>> sealed_under() override;
+    Result<ResealStep> reseal(std::string_view after, std::size_t rows_max) override;
 
     Result<Totals> totals() override;
     Result<void> ping() override;
@@ -156,6 +161,12 @@ class SqliteStore final : public SqlStore<SqliteStore> {
     }
     void roll_back_part() noexcept;
 
+    // Writes down that something is sealed under the current key: without it the store is not opened any more.
+    void note_master_key();
+    // What of a change of the organization the edge has to know.
+    void project_org(const Organization& before, const Organization& after);
+    SealedCounts sealed_counts();
+    std::vector<std::pair<std::string, std::string>> master_key_checks();  // name and value
     Result<void> look_for_overdue(OverdueSpread& spread);
     Result<void> count_overdue(OverdueSpread& spread);
     Result<void> spread_part(OverdueSpread& spread);

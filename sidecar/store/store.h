@@ -344,7 +344,9 @@ class Store {
     virtual Result<void> create_org(const Organization& org) = 0;
     virtual Result<std::vector<Organization>> list_orgs() = 0;
     virtual Result<Organization> get_org(std::string_view id) = 0;
-    // Name, plan, suspension and networks; raises the generation, so that deliveries see them.
+    // Name, plan, suspension and networks; raises the generation, so that deliveries see them. Keys that had the
+    // organization's plan follow it. While it is suspended its keys and what was made from them are refused at the
+    // edge, by revocations that are taken back at its end; a key that was itself revoked stays so.
     virtual Result<void> update_org(const Organization& org) = 0;
 
     // -- API keys. Each change also leaves a row in the projection outbox.
@@ -353,6 +355,15 @@ class Store {
     virtual Result<ApiKey> get_key(std::string_view org, std::string_view id) = 0;
     virtual Result<ApiKey> find_key_by_hash(std::string_view key_hash) = 0;  // operator; deleted keys are kNotFound
     virtual Result<void> revoke_key(std::string_view org, std::string_view id, TimeMs now) = 0;
+    // How often keys were used, as counters in Redis say that only grow. `mark` names the counter: one that Redis has
+    // lost and begun anew has another. Each use is counted once, however often and in whatever order the same is told.
+    // kLeaseLost when shard 0 is not ours.
+    struct KeyUsage {
+        std::string key_id, mark;
+        std::int64_t requests = 0;
+        TimeMs last_used_at = 0;
+    };
+    virtual Result<void> carry_usage(std::span<const KeyUsage> usage, Epochs shard_epochs) = 0;
 
     // -- projection of keys and revocations to Redis
     struct ProjectionEntry {
@@ -414,6 +425,24 @@ class Store {
     virtual Result<Event> get_event(std::string_view org, std::string_view id) = 0;
     // kInvalidArgument: `after` is not of a page.
     virtual Result<EventPage> list_events(std::string_view org, const EventQuery& query) = 0;
+
+    // -- the master key (operator; secret_box.h): what the store has sealed, by the key that sealed it, by kid.
+    struct SealedUnder {
+        std::string kid;
+        std::int64_t values = 0;
+        bool is_given = false, is_current = false;
+    };
+    virtual Result<std::vector<SealedUnder>> sealed_under() = 0;
+    // Seals anew, with the current key, what others have sealed. One call looks at `rows_max` rows; `after` is empty at
+    // first, and then what the call before left in `next`. Rows that somebody else is writing are passed over: the next
+    // pass finds them. At the end of a pass that left nothing under another key, the store is one of the current key
+    // alone (`is_done`), and opens without the others. Repeated, or stopped in between, it does no harm.
+    struct ResealStep {
+        std::size_t resealed = 0;
+        std::string next;  // empty: the pass has ended
+        bool is_done = false;
+    };
+    virtual Result<ResealStep> reseal(std::string_view after, std::size_t rows_max) = 0;
 
     // -- counters for /health and status lines (operator)
     struct Totals {

@@ -3,6 +3,20 @@
 package Headgate::Postgres;
 use v5.36;
 
+use Headgate::Test;
+use Test::More ();
+
+# PostgreSQL is a part of the program, and what the tests need is installed by scripts/install_deps.sh: a test that cannot have
+# it fails. HEADGATE_TEST_WITHOUT_POSTGRES=1 skips it, for a machine that has none.
+sub need ($class) {
+    my $executable = $ENV{HEADGATE_BIN} // Headgate::Test->root . '/build/headgate';
+    my $missing = !(() = glob '/usr/lib/postgresql/*/bin/initdb') ? 'PostgreSQL is not installed'
+        : !-x $executable                                   ? "$executable is missing"
+        : qx(ldd $executable) !~ /libpq/                    ? 'this headgate was built without PostgreSQL' : return;
+    Test::More::plan(skip_all => $missing) if $ENV{HEADGATE_TEST_WITHOUT_POSTGRES};
+    die "$missing (HEADGATE_TEST_WITHOUT_POSTGRES=1 skips this test)\n";
+}
+
 # Options: name (postgres), extra (words of its command line).
 sub start ($class, $t, %args) {
     my $name = $args{name} // 'postgres';

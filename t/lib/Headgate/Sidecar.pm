@@ -9,10 +9,10 @@ use Headgate::Edge;
 use Headgate::Http;
 
 # Options: redis (one made before, or what has a url), redis_toml (lines for its section, instead of url, where they say so), env (for serve),
-# postgres (a Headgate::Postgres, for the store) or store (its URL); else SQLite below the test's directory.
+# dir (its name below the test's directory), postgres (a Headgate::Postgres, for the store) or store (its URL); else SQLite below the test's directory.
 sub init ($class, $t, %args) {
     my $redis = $args{redis} // $t->redis;
-    my $self  = bless { t => $t, redis => $redis, dir => $t->path('headgate'), port => $t->port, env => $args{env} // {}, postgres => $args{postgres} }, $class;
+    my $self  = bless { t => $t, redis => $redis, dir => $t->path($args{dir} // 'headgate'), port => $t->port, env => $args{env} // {}, postgres => $args{postgres} }, $class;
     $self->{database} = "$self->{dir}/headgate.db";
     $args{store} //= $args{postgres}->url if $args{postgres};
     my $made = $self->run_json(
@@ -137,7 +137,7 @@ sub front ($self, %args) {
     my $address = $args{redis_address} // '127.0.0.1:' . $self->{redis}->port;    # with options behind it
     my $backend = "http://127.0.0.1:$self->{port}";
     my $limit   = $args{limit} // 'headgate_limit plan default_plan=enterprise;';
-    my %nginx   = map { $_ => $args{$_} } grep { exists $args{$_} } qw(workers asan);
+    my %nginx   = map { $_ => $args{$_} } grep { exists $args{$_} } qw(workers asan name);
     $self->{front} = $self->{t}->nginx(
         %nginx,
         http => <<~"CONF",
@@ -150,7 +150,7 @@ sub front ($self, %args) {
             @{[ $args{http} // '' ]}
             proxy_set_header X-Forwarded-For \$remote_addr;
             $Headgate::Edge::LOG_FORMAT
-            access_log @{[ $self->{t}->dir('nginx') ]}/access.log edge;
+            access_log @{[ $self->{t}->dir($args{name} // 'nginx') ]}/access.log edge;
             CONF
         server => <<~"CONF",
             location = /events {
