@@ -1,11 +1,13 @@
-// Many filters that are asked about the same payloads. A filter that cannot match unless a field equals a value is
-// found through that value; only the others are evaluated for each payload. Pure. Next file: subscriptions.h.
+// Many filters that are asked about the same payloads. A filter that cannot match unless a field equals a value, or
+// lies beyond a number, is found through that; only the others are evaluated for each payload. Pure. Next file:
+// subscriptions.h.
 #pragma once
 
 #include <boost/json/fwd.hpp>
 #include <cstdint>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "sidecar/match/filter.h"
@@ -26,10 +28,13 @@ class FilterSet {
         std::uint32_t id = 0;
         Filter filter;
     };
+    using Bounds = std::vector<std::pair<double, std::uint32_t>>;
     struct Field {
         std::vector<std::string> path;
         std::uint32_t slot = 0;
         std::unordered_map<std::string, Places> by_value;
+        Bounds least, most;  // what the field must reach, and must not exceed
+        bool is_sorted = true;
     };
     Field& field_of(const Filter::Node& condition);
     std::vector<Entry> entries_;
