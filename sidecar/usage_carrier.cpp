@@ -16,7 +16,7 @@
 #include "sidecar/base/failpoint.h"
 #include "sidecar/base/log.h"
 #include "sidecar/base/text.h"
-#include "sidecar/io/wall_clock.h"
+#include "sidecar/base/wall_clock.h"
 
 namespace headgate {
 namespace {

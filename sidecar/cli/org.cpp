@@ -55,7 +55,7 @@ Result<void> list(const Invocation& invocation) {
     return {};
 }
 
-struct ChangeOptions {
+struct OrgChangeOptions {
     std::string org, plan;
     bool resumes = false;
 };
@@ -79,7 +79,7 @@ Result<void> set_suspended(const Invocation& invocation, const std::string& org,
     return change(invocation, org, [is_suspended](Organization& found) { found.is_suspended = is_suspended; });
 }
 
-Result<void> set_plan(const Invocation& invocation, const ChangeOptions& options) {
+Result<void> set_plan(const Invocation& invocation, const OrgChangeOptions& options) {
     const std::string& plan = options.plan;
     if (!is_plan_name(plan))
         return fail(ErrorCode::kInvalidArgument,
@@ -155,7 +155,7 @@ void add_org(CLI::App& root, Invocation& invocation) {
     create_command->callback([&invocation, options] {
         invocation.action = [&invocation, options] { return create(invocation, *options); };
     });
-    auto changes = std::make_shared<ChangeOptions>();
+    auto changes = std::make_shared<OrgChangeOptions>();
     auto* plan = org->add_subcommand("plan", "give an organization, and the keys that have its plan, another plan");
     plan->add_option("org,--org", changes->org, "the organization's id or name")->required();
     plan->add_option("--plan", changes->plan, "a plan that nginx knows (headgate_plan)")->required();
