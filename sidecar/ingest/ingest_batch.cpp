@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "common/redis_reply.h"
 #include "common/resp.h"
 #include "sidecar/ingest/stream_reader.h"
 #include "sidecar/store/event_bytes.h"
@@ -16,13 +17,14 @@ namespace {
 
 using Fields = std::vector<std::pair<std::string_view, std::string_view>>;
 
+using redis::text_of;
+
 constexpr std::uint64_t kStreamMsMax = 253'402'300'799'999;  // 9999-12-31T23:59:59.999Z
 
 bool is_string(const redisReply& reply) { return reply.type == REDIS_REPLY_STRING || reply.type == REDIS_REPLY_STATUS; }
 bool is_array(const redisReply& reply, std::size_t elements) {
     return reply.type == REDIS_REPLY_ARRAY && reply.elements == elements;
 }
-std::string_view text_of(const redisReply& reply) { return {reply.str, static_cast<std::size_t>(reply.len)}; }
 
 tl::unexpected<Error> bad_reply(std::string_view what) {
     return fail(ErrorCode::kCorrupt, "XREADGROUP answered " + std::string(what));
@@ -51,7 +53,7 @@ Result<void> decode_stream(const redisReply& entries, int shard, TimeMs now, Fie
     for (std::size_t i = 0; i < entries.elements; i++) {
         const redisReply& entry = *entries.element[i];
         if (!is_array(entry, 2) || !is_string(*entry.element[0])) return bad_reply("an entry without id and fields");
-        std::string_view id = text_of(*entry.element[0]);
+        std::string_view id = text_of(entry.element[0]);
         StreamPosition position{shard, 0, 0};
         if (!parse_stream_id(id, position.ms, position.seq)) return bad_reply("an id that is none");
         of_shard.ids.push_back(id);
@@ -65,7 +67,7 @@ Result<void> decode_stream(const redisReply& entries, int shard, TimeMs now, Fie
             const redisReply& name = *list.element[field];
             const redisReply& value = *list.element[field + 1];
             if (!is_string(name) || !is_string(value)) return bad_reply("a field that is no string");
-            fields.emplace_back(text_of(name), text_of(value));
+            fields.emplace_back(text_of(&name), text_of(&value));
             batch.reply_bytes += name.len + value.len;
         }
         Result<EventRecord> event = decode_event(fields);
@@ -248,7 +250,7 @@ Result<IngestBatch> decode_batch(std::shared_ptr<const redisReply> reply, const 
         if (!is_array(stream, 2) || !is_string(*stream.element[0]) || stream.element[1]->type != REDIS_REPLY_ARRAY) {
             return bad_reply("a stream without name and entries");
         }
-        key = std::find(key, keys.end(), text_of(*stream.element[0]));
+        key = std::find(key, keys.end(), text_of(stream.element[0]));
         if (key == keys.end()) return bad_reply("a stream that was not asked for");
         auto decoded = decode_stream(*stream.element[1], static_cast<int>(key - keys.begin()), now, fields, batch);
         if (!decoded) return tl::unexpected<Error>(decoded.error());

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "common/event_record.h"
+#include "common/redis_reply.h"
 #include "common/resp.h"
 #include "sidecar/base/log.h"
 #include "sidecar/ingest/stream_reader.h"
@@ -16,13 +17,10 @@
 namespace headgate {
 namespace {
 
-std::string_view text_of(const redisReply& reply) {
-    return reply.str == nullptr ? std::string_view() : std::string_view(reply.str, static_cast<std::size_t>(reply.len));
-}
-
+using redis::text_of;
 using Id = std::pair<std::uint64_t, std::uint64_t>;
 
-bool read_id(const redisReply& reply, Id& id) { return parse_stream_id(text_of(reply), id.first, id.second); }
+bool read_id(const redisReply& reply, Id& id) { return parse_stream_id(text_of(&reply), id.first, id.second); }
 
 RedisCommands ask_groups_and_oldest(const std::string& key) {
     RedisCommands commands{key, {}, 2};
@@ -42,9 +40,9 @@ bool is_left_behind(const RedisReplies& replies) {
         bool is_ours = false, is_given = false;
         long long pending = -1;
         for (std::size_t member = 0; member + 1 < group.elements; member += 2) {
-            const std::string_view name = text_of(*group.element[member]);
+            const std::string_view name = text_of(group.element[member]);
             const redisReply& value = *group.element[member + 1];
-            if (name == "name") is_ours = text_of(value) == kConsumerGroup;
+            if (name == "name") is_ours = text_of(&value) == kConsumerGroup;
             if (name == "pending") pending = value.integer;
             if (name == "last-delivered-id") is_given = read_id(value, given);
         }
