@@ -229,7 +229,8 @@ my $received = $receiver->received;
 is scalar(grep { !$received->{"bulk $_"} } keys %bulk), 0, 'every event has arrived';
 is distinct(), $TOTAL, 'and no other';
 my $repeated = grep { /\Abulk / && $received->{$_}->@* > 1 } keys %$received;
-cmp_ok $repeated, '<=', 32, "what was in flight at the SIGKILL came again: $repeated";
+# Twice its max_in_flight are held of a webhook, and as many that have been answered may wait for the next transaction.
+cmp_ok $repeated, '<=', 2 * 32, "what was in flight or not yet recorded at the SIGKILL came again: $repeated";
 is dry_run(), 0, 'nothing is missing any more';
 is call('POST', "/api/replays/$replay->{id}/$_")->status, 409, "$_ of what has ended" for qw(pause resume cancel);
 is data('GET', "/api/webhooks/$bulk/replays")->{replays}[0]{id}, $replay->{id}, 'the replays of a webhook';
